@@ -1,0 +1,298 @@
+"""The only entry point: without a command the page and its worker, with one everything else.
+
+Turns errors meant for the user into one line and exit code 2. Imports the heavy parts inside
+the commands that need them, so that `--help` is instant.
+"""
+
+import signal
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Iterator
+
+import typer
+
+from medvae.config import Config, DataConfig, parse_overrides
+from medvae.errors import MedVAEError
+from medvae.workspace import Workspace
+
+if TYPE_CHECKING:
+    from medvae.engine.events import ShouldStop
+
+app = typer.Typer(
+    help="Learns healthy chest X-rays and shows where another one differs. Research use only.",
+    invoke_without_command=True,
+    no_args_is_help=False,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Bring images in, or draw some.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+DataOption = Annotated[
+    str | None, typer.Option("--data", help="Folder with NORMAL and PNEUMONIA images.")
+]
+ModelOption = Annotated[
+    Path | None, typer.Option("--model", help="Checkpoint; default: the promoted model.")
+]
+ConfigOption = Annotated[str, typer.Option("--config", help="Preset name or YAML file.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Change a setting: training.epochs=5")
+]
+
+
+@app.callback()
+def page(
+    context: typer.Context,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 7860,
+    share: Annotated[bool, typer.Option("--share", help="Also make a public link.")] = False,
+    data: DataOption = None,
+    demo: Annotated[
+        bool, typer.Option(help="Train a quick model on phantoms at the first start.")
+    ] = True,
+) -> None:
+    """Start the page and its worker."""
+    if context.invoked_subcommand is None:
+        from ui.app import serve
+
+        serve(Workspace.current(), host=host, port=port, share=share, data=data, demo=demo)
+
+
+@app.command()
+def train(
+    data: DataOption = None,
+    config: ConfigOption = "default",
+    changes: SetOption = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run; a known one resumes.")] = None,
+    queue: Annotated[
+        bool, typer.Option("--queue", help="Hand it to the worker instead of running it here.")
+    ] = False,
+) -> None:
+    """Train a model on healthy images, calibrate it, evaluate it."""
+    workspace = Workspace.current()
+    settings = _settings(config, data, changes)
+    if queue:
+        from jobs.service import JobService
+
+        job = JobService(workspace).submit(settings, name=name)
+        print(f"queued as {job}; follow it with: python main.py runs")
+        return
+    from medvae.engine.console import ConsoleProgress
+    from medvae.engine.events import Stop
+    from medvae.engine.experiment import run_training
+
+    run = name or time.strftime("run-%Y%m%d-%H%M%S")
+    folder = workspace.run_folder(run)
+    with ConsoleProgress() as progress, _interruptible() as should_stop:
+        outcome = run_training(settings, folder, workspace, progress, should_stop)
+    if outcome.stopped is Stop.PAUSE:
+        print(f"stopped; go on with the same command and --name {run}")
+        raise typer.Exit(130)
+    if outcome.evaluation:
+        print(outcome.evaluation.summary())
+    else:
+        print("not evaluated: the data set holds no sick images to test with")
+    _print_files(outcome.files)
+    if outcome.promoted:
+        print(f"promoted to {workspace.promoted}")
+    else:
+        print(f"not promoted: a model is in use; replace it with: python main.py promote {run}")
+
+
+@app.command()
+def evaluate(model: ModelOption = None, data: DataOption = None) -> None:
+    """Repeat a model's figures from its checkpoint alone, or on another folder."""
+    from medvae.engine.console import ConsoleProgress
+    from medvae.engine.experiment import run_evaluation
+
+    workspace = Workspace.current()
+    path = model or workspace.promoted
+    folder = path.parent / f"{path.stem}-on-{Path(data).name}" if data else _home_of(path)
+    with ConsoleProgress() as progress, _interruptible() as should_stop:
+        outcome = run_evaluation(path, workspace, progress, should_stop, data, folder)
+    print(outcome.evaluation.summary())
+    _print_files(outcome.files)
+
+
+@app.command()
+def detect(
+    files: Annotated[list[Path], typer.Argument(help="Images to look at.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures and the table.")],
+    model: ModelOption = None,
+    target_fpr: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001, max=0.5, help="Share of healthy images that may be called unusual."
+        ),
+    ] = None,
+) -> None:
+    """Score images; write each one's heatmap and a table of scores."""
+    from medvae.engine.console import ConsoleProgress
+    from medvae.engine.detection_files import detect_files
+    from medvae.engine.detector import AnomalyDetector
+
+    detector = AnomalyDetector.load(model or Workspace.current().promoted)
+    with ConsoleProgress() as progress:
+        written = detect_files(detector, files, out, progress, target_fpr)
+    for line in written.lines:
+        print(line)
+    _print_files([written.table])
+    if written.unreadable:
+        raise MedVAEError(f"{written.unreadable} of {len(files)} files could not be read")
+
+
+@app.command("report-card")
+def report_card(
+    model: ModelOption = None,
+    out: Annotated[Path | None, typer.Option(help="PNG to write.")] = None,
+    seed: Annotated[int, typer.Option(help="Which five sick images are drawn.", min=0)] = 0,
+) -> None:
+    """Draw five sick images, their healthy counterparts and their heatmaps."""
+    from medvae.engine.console import ConsoleProgress
+    from medvae.engine.experiment import redraw_report_card
+
+    workspace = Workspace.current()
+    path = model or workspace.promoted
+    with ConsoleProgress() as progress, _interruptible() as should_stop:
+        card = redraw_report_card(path, workspace, progress, should_stop, out, seed)
+    _print_files([card])
+
+
+@app.command()
+def promote(run: Annotated[str, typer.Argument(help="Name of a finished run.")]) -> None:
+    """Make a finished run the model that detection uses."""
+    from medvae.engine.checkpoint import promote as promote_file
+    from medvae.engine.experiment import BEST
+
+    workspace = Workspace.current()
+    print(f"promoted to {promote_file(workspace.run_folder(run) / BEST, workspace)}")
+
+
+@app.command()
+def worker(
+    device: Annotated[str | None, typer.Option(help="mps, cuda:1, cpu; default: auto.")] = None,
+    watch_stdin: Annotated[
+        bool, typer.Option("--watch-stdin", hidden=True, help="End when standard input closes.")
+    ] = False,
+) -> None:
+    """Run queued jobs until stopped."""
+    from jobs.worker import run_worker
+
+    run_worker(Workspace.current(), device, watch_stdin)
+
+
+@app.command()
+def runs(
+    limit: Annotated[int, typer.Option(help="How many, newest first.", min=1)] = 20,
+) -> None:
+    """List jobs with their status and figures."""
+    from jobs.service import JobService
+
+    jobs = JobService(Workspace.current()).jobs(limit=limit)
+    if not jobs:
+        print("no jobs yet; queue one with: python main.py train --queue, or on the page")
+    for job in jobs:
+        print(job.line())
+
+
+@data_app.command("import")
+def import_data(
+    path: Annotated[Path, typer.Argument(help="Folder or ZIP with NORMAL and PNEUMONIA images.")],
+    changes: SetOption = None,
+) -> None:
+    """Decode a data set once and say what is in it."""
+    from medvae.data.sources import unpack_zip
+    from medvae.data.splits import split
+    from medvae.engine.console import ConsoleProgress
+    from medvae.engine.events import Preparing
+    from medvae.engine.experiment import load_images
+
+    workspace = Workspace.current()
+    with ConsoleProgress() as progress, _interruptible() as should_stop:
+        folder = path
+        if not path.is_dir():
+            folder = unpack_zip(
+                path, workspace, lambda done, total: progress(Preparing("Unpacking", done, total))
+            )
+        settings = _settings("default", str(folder), changes)
+        images = load_images(settings, workspace, progress, should_stop)
+    print(f"{images.catalog.root}: {images.catalog.summary()}")
+    for unreadable, reason in list(images.catalog.unreadable.items())[:10]:
+        print(f"  unreadable: {unreadable}: {reason}")
+    print(split(images.catalog, settings.data, settings.training.seed).summary())
+    print(f"train with: python main.py train --data {folder}")
+
+
+@data_app.command("phantom")
+def phantom(
+    count: Annotated[int, typer.Option(help="How many images.", min=40)] = 600,
+) -> None:
+    """Draw a data set of procedural chest X-rays with known lesions."""
+    from medvae.data.sources import resolve_root
+    from medvae.engine.console import ConsoleProgress
+    from medvae.engine.events import Preparing
+
+    with ConsoleProgress() as progress:
+        folder = resolve_root(
+            DataConfig(phantoms=count),
+            Workspace.current(),
+            lambda done, total: progress(Preparing("Drawing phantoms", done, total)),
+        )
+    _print_files([folder])
+
+
+def _settings(config: str, data: str | None, changes: list[str] | None) -> Config:
+    overrides: dict[str, Any] = parse_overrides(changes or [])
+    if data is not None:
+        overrides["data.root"] = data
+    return Config.load(config).override(overrides)
+
+
+@contextmanager
+def _interruptible() -> "Iterator[ShouldStop]":
+    """The first Ctrl-C or SIGTERM asks the run to save and end; a second one ends it at once."""
+    from medvae.engine.events import Stop
+
+    asked: list[Stop] = []
+
+    def ask(number: int, frame: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(Stop.PAUSE)
+
+    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked[0] if asked else None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _home_of(model: Path) -> Path | None:
+    """Where an evaluation of this file belongs: beside a run's best.pth, else a folder of its own."""
+    from medvae.engine.experiment import BEST
+
+    return None if model.name == BEST else model.with_suffix("")
+
+
+def _print_files(files: list[Path]) -> None:
+    for file in files:
+        print(f"wrote {file}")
+
+
+def main() -> None:
+    """Run the program; errors meant for the user become one line and exit code 2."""
+    try:
+        app()
+    except MedVAEError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""Batches of healthy images, made on the device; no loader is built past the leak guard.
+
+A public data set is tens of megabytes to a few gigabytes as uint8, so it lives on the device
+for the whole run where it fits: an epoch is then indexing, scaling and augmenting there.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from medvae.data.augment import augment
+from medvae.data.cache import ImageSet
+from medvae.data.catalog import Record
+from medvae.data.leak_guard import check_no_leak
+from medvae.data.splits import Split
+from medvae.device import Compute
+
+
+class XRayDataset(Dataset[Tensor]):
+    """The images of some records: item i is (1, S, S) uint8, in the order of the records."""
+
+    def __init__(self, images: ImageSet, records: Sequence[Record]) -> None:
+        self.records = list(records)
+        self._pixels = images.pixels
+        self._rows = np.array([record.row for record in self.records], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.take(np.array([index]))[0]
+
+    @property
+    def size(self) -> int:
+        """Side of an image, in pixels."""
+        return int(self._pixels.shape[-1])
+
+    @property
+    def nbytes(self) -> int:
+        return len(self) * self.size**2
+
+    def take(self, indices: np.ndarray | slice) -> Tensor:
+        """Images (N, 1, S, S) uint8, in memory."""
+        return torch.from_numpy(self._pixels[self._rows[indices]]).unsqueeze(1)
+
+
+class XRayLoader:
+    """Cuts a data set into batches (B, 1, S, S) float32 in [0, 1] on the device.
+
+    Every random draw follows from seed, epoch and step alone, so that an epoch can be entered
+    in the middle and goes on exactly as it would have.
+    """
+
+    def __init__(
+        self, dataset: XRayDataset, batch_size: int, compute: Compute, seed: int, augment: bool
+    ) -> None:
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.compute = compute
+        self.seed = seed
+        self.augment = augment
+        self.resident = dataset.nbytes <= compute.resident_budget()
+        self._images = dataset.take(slice(None)).to(compute.device) if self.resident else None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.dataset) // self.batch_size)
+
+    def generator(self, step: int) -> torch.Generator:
+        """The source of all random draws of one step, counted from the start of the run."""
+        generator = torch.Generator(self.compute.device)
+        generator.manual_seed(self.seed * 1_000_003 + step)
+        return generator
+
+    def shuffled(self, epoch: int, first_step: int = 0) -> Iterator[Tensor]:
+        """The batches of one epoch from `first_step` on, in that epoch's own random order."""
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.dataset))
+        for step in range(first_step, self.steps_per_epoch):
+            indices = order[step * self.batch_size : (step + 1) * self.batch_size]
+            images = self._gather(indices)
+            if self.augment:
+                drawn = self.generator(epoch * self.steps_per_epoch + step)
+                images = augment(images, drawn)
+            yield images
+
+    def ordered(self) -> Iterator[Tensor]:
+        """All images once, in the data set's order, as they are."""
+        for start in range(0, len(self.dataset), self.batch_size):
+            stop = min(start + self.batch_size, len(self.dataset))
+            yield self._gather(np.arange(start, stop))
+
+    def _gather(self, indices: np.ndarray) -> Tensor:
+        if self._images is not None:
+            batch = self._images[torch.from_numpy(indices).to(self.compute.device)]
+        else:
+            batch = self.dataset.take(indices).to(self.compute.device, non_blocking=True)
+        return batch.float().div_(255.0)
+
+
+@dataclass(frozen=True)
+class HealthyLoaders:
+    train: XRayLoader
+    validation: XRayLoader
+
+
+def build_healthy_loaders(
+    images: ImageSet, split: Split, compute: Compute, *, batch_size: int, seed: int, augment: bool
+) -> HealthyLoaders:
+    """The only way to training data: checks for leaks, then builds both loaders.
+
+    Raises `LeakError` when any sick or test image could reach either.
+    """
+    check_no_leak(split, images)
+    return HealthyLoaders(
+        XRayLoader(XRayDataset(images, split.train), batch_size, compute, seed, augment),
+        XRayLoader(XRayDataset(images, split.validation), batch_size, compute, seed, False),
+    )

@@ -1,0 +1,116 @@
+"""One file that holds all a model needs: weights, config, calibration, data hashes, versions.
+
+Written whole or not at all, read without running any code that it may carry.
+"""
+
+import contextlib
+import errno
+import os
+import pickle
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import medvae
+from medvae.config import Config
+from medvae.errors import CheckpointError
+from medvae.workspace import Workspace
+
+FORMAT = "med-anomaly-vae"
+VERSION = 1
+
+
+def save(path: Path, kind: str, content: dict[str, Any]) -> None:
+    """Write a checkpoint atomically: to a partial file, synced, then renamed over `path`.
+
+    content: tensors and plain values only. Raises `CheckpointError` when the disk refuses; what
+    stood at `path` before is then still there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    header = {"format": FORMAT, "version": VERSION, "kind": kind}
+    try:
+        with partial.open("wb") as file:
+            torch.save({**header, **content}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise CheckpointError(f"{path}: not written ({_why(error)}); {_kept(path)}") from error
+
+
+def load(path: Path, kind: str) -> dict[str, Any]:
+    """Read a checkpoint of that kind onto the CPU.
+
+    Raises `CheckpointError` for a missing, damaged, foreign or newer file.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint; train a model first")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError):
+        raise CheckpointError(
+            f"{path}: not a checkpoint, or a damaged one; expected a file that this program wrote"
+        ) from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: a PyTorch file, but not written by this program")
+    if content.get("version") != VERSION:
+        raise CheckpointError(
+            f"{path}: checkpoint version {content.get('version')!r}; this program reads version "
+            f"{VERSION}"
+        )
+    if content.get("kind") != kind:
+        raise CheckpointError(f"{path}: holds a {content.get('kind')}; expected a {kind}")
+    return content
+
+
+def config_of(content: dict[str, Any], path: Path) -> Config:
+    """The configuration a checkpoint was made with."""
+    return Config.parse(content.get("config"), f"{path}: its configuration")
+
+
+def promote(path: Path, workspace: Workspace) -> Path:
+    """Make a finished model the one that detection uses. Returns where it went."""
+    save(workspace.promoted, "model", _without_header(load(path, "model")))
+    return workspace.promoted
+
+
+def versions() -> dict[str, str]:
+    """What wrote a checkpoint."""
+    return {
+        "program": medvae.__version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+        "platform": platform.platform(terse=True),
+    }
+
+
+def weights_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of the weights on the CPU, in plain memory order."""
+    return {
+        name: tensor.detach().to("cpu", copy=True).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+
+
+def _without_header(content: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in content.items() if k not in ("format", "version", "kind")}
+
+
+def _why(error: Exception) -> str:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError):
+            if cause.errno in (errno.ENOSPC, errno.EDQUOT):
+                return "the disk is full; free some space and resume the run"
+            return os.strerror(cause.errno) if cause.errno else str(cause)
+        cause = cause.__context__
+    return " ".join(str(error).split())
+
+
+def _kept(path: Path) -> str:
+    return "the previous one is untouched" if path.exists() else "nothing was left behind"

@@ -1,0 +1,202 @@
+"""`AnomalyDetector`: any chest X-ray in; healthy counterpart, difference and verdict out.
+
+Rebuilt from one checkpoint file alone. Always computes in float32, so that a score is the
+same figure on the page, in the terminal and in an evaluation.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medvae.config import Config
+from medvae.data.decode import Gray
+from medvae.data.transform import to_model_input
+from medvae.device import Compute, choose_compute
+from medvae.engine import checkpoint
+from medvae.engine.calibration import Calibration, calibrate
+from medvae.engine.scores import DEFAULT_SCORE, SCORES
+from medvae.errors import CheckpointError, ImageError
+from medvae.model.vae import VAE, VAEOutput
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One image and what the model says of it. All maps are (S, S) float32."""
+
+    name: str
+    image: np.ndarray  # what the model saw, 0..1
+    reconstruction: np.ndarray  # its healthy counterpart, 0..1
+    anomaly_map: np.ndarray  # signed z-score, positive where brighter than healthy
+    scores: dict[str, float]
+    p_value: float
+    threshold: float
+    target_fpr: float
+    pixel_threshold: float  # |z| that 99 % of healthy pixels stay below
+
+    @property
+    def difference(self) -> np.ndarray:
+        """image − reconstruction, −1..1."""
+        return self.image - self.reconstruction
+
+    @property
+    def absolute_difference(self) -> np.ndarray:
+        """|image − reconstruction|, 0..1."""
+        return np.abs(self.difference)
+
+    @property
+    def score(self) -> float:
+        return self.scores[DEFAULT_SCORE]
+
+    @property
+    def unusual(self) -> bool:
+        """True when at most `target_fpr` of healthy images would score this high."""
+        return self.p_value <= self.target_fpr
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a checkpoint says of itself."""
+
+    run: str
+    created: str
+    best_epoch: int
+    parameters: int
+    validation_images: int
+    metrics: dict[str, Any] = field(default_factory=dict)  # empty: never evaluated
+
+
+class AnomalyDetector:
+    """A trained and calibrated model. Not thread-safe on its own; calls only read it."""
+
+    def __init__(
+        self, content: dict[str, Any], config: Config, source: Path, compute: Compute
+    ) -> None:
+        self.config = config
+        self.source = source
+        self.compute = compute
+        self.content = content
+        self.calibration = Calibration.from_content(content["calibration"])
+        self._model = load_model(config, content["weights"], source, compute)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "auto") -> "AnomalyDetector":
+        """Read a finished model. Raises `CheckpointError` or `DeviceError`."""
+        source = Path(path)
+        content = checkpoint.load(source, "model")
+        compute = choose_compute(device, "fp32")
+        return cls(content, checkpoint.config_of(content, source), source, compute)
+
+    @property
+    def card(self) -> ModelCard:
+        parameters = sum(weight.numel() for weight in self._model.parameters())
+        validation = len(self.calibration.scores[DEFAULT_SCORE])
+        return ModelCard(
+            self.content["run"],
+            self.content["created"],
+            self.content["best_epoch"],
+            parameters,
+            validation,
+            self.content["metrics"],
+        )
+
+    def detect(
+        self,
+        images: Sequence[Gray],
+        names: Sequence[str] | None = None,
+        target_fpr: float | None = None,
+    ) -> list[Detection]:
+        """Look at images (H, W) of any size and bit depth, in batches.
+
+        Raises `ImageError`, naming the image, for one that holds nothing to look at.
+        """
+        labels = (
+            list(names) if names is not None else [f"image {i + 1}" for i in range(len(images))]
+        )
+        size = self.config.model.image_size
+        inputs = []
+        for image, label in zip(images, labels, strict=True):
+            try:
+                inputs.append(to_model_input(image, size))
+            except ImageError as error:
+                raise ImageError(f"{label}: {error}") from None
+        return list(self.detect_inputs(inputs, labels, target_fpr))
+
+    def detect_inputs(
+        self, inputs: Sequence[np.ndarray], names: Sequence[str], target_fpr: float | None = None
+    ) -> Iterator[Detection]:
+        """The same for images that went through `to_model_input`: (S, S) uint8 each."""
+        fpr = self.config.detection.target_fpr if target_fpr is None else target_fpr
+        threshold = self.calibration.threshold(DEFAULT_SCORE, fpr)
+        for start in range(0, len(inputs), BATCH):
+            batch = np.stack(inputs[start : start + BATCH])
+            images, output, scores = self._forward(batch)
+            maps = self.calibration.z_map(images - output.reconstruction).cpu().numpy()
+            reconstructions = output.reconstruction.squeeze(1).cpu().numpy()
+            for i, name in enumerate(names[start : start + BATCH]):
+                values = {key: float(column[i]) for key, column in scores.items()}
+                yield Detection(
+                    name,
+                    images[i, 0].cpu().numpy(),
+                    reconstructions[i],
+                    maps[i],
+                    values,
+                    self.calibration.p_value(DEFAULT_SCORE, values[DEFAULT_SCORE]),
+                    threshold,
+                    fpr,
+                    self.calibration.pixel_threshold,
+                )
+
+    def score_inputs(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """All scores of (N, S, S) uint8 images: name → (N,) float32."""
+        parts = [
+            self._forward(pixels[start : start + BATCH])[2]
+            for start in range(0, len(pixels), BATCH)
+        ]
+        return {name: torch.cat([part[name] for part in parts]).numpy() for name in SCORES}
+
+    def _forward(self, batch: np.ndarray) -> tuple[Tensor, VAEOutput, dict[str, Tensor]]:
+        images = torch.from_numpy(batch).to(self.compute.device).unsqueeze(1).float() / 255.0
+        return score_batch(self._model, images, self.config.loss.beta)
+
+
+@torch.inference_mode()
+def score_batch(
+    model: VAE, images: Tensor, beta: float
+) -> tuple[Tensor, VAEOutput, dict[str, Tensor]]:
+    """One forward pass through the mean of z, and every score on the CPU."""
+    output = model(images)
+    return images, output, {name: f(images, output, beta).cpu() for name, f in SCORES.items()}
+
+
+def calibrate_model(
+    config: Config, weights: dict[str, Tensor], batches: Sequence[Tensor], compute: Compute
+) -> Calibration:
+    """Healthy statistics of a model over validation batches (B, 1, S, S) in [0, 1]."""
+    model = load_model(config, weights, Path("weights"), compute)
+
+    def passes() -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+        for images in batches:
+            _, output, scores = score_batch(model, images, config.loss.beta)
+            yield scores, images - output.reconstruction
+
+    return calibrate(passes)
+
+
+def load_model(config: Config, weights: dict[str, Tensor], source: Path, compute: Compute) -> VAE:
+    """The network in evaluation mode on its device. Raises `CheckpointError` on a misfit."""
+    model = VAE(config.model)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError:
+        raise CheckpointError(
+            f"{source}: its weights do not fit its configuration; the file is damaged"
+        ) from None
+    compute.place(model)
+    return model.eval()

@@ -1,0 +1,310 @@
+"""A whole run, from a configuration to a calibrated, evaluated model with its report card.
+
+The worker, the terminal and the tests all run this one function.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medvae.config import Config, DataConfig
+from medvae.data import transform
+from medvae.data.cache import ImageSet, import_images
+from medvae.data.loader import HealthyLoaders, build_healthy_loaders
+from medvae.data.sources import resolve_root
+from medvae.data.splits import Split, from_manifest, read_manifest, split
+from medvae.device import choose_compute
+from medvae.engine import checkpoint
+from medvae.engine.detector import AnomalyDetector, Detection, calibrate_model
+from medvae.engine.evaluation import Evaluation, evaluate, score_test_images
+from medvae.engine.events import OnEvent, Preparing, ShouldStop, Stop
+from medvae.engine.plots import draw_histograms, draw_roc
+from medvae.engine.report_card import IMAGES, draw_report_card
+from medvae.engine.trainer import FitResult, Trainer
+from medvae.errors import DataError, LeakError
+from medvae.workspace import Workspace
+
+BEST = "best.pth"
+SPLIT = "split.json"
+EVALUATION = "evaluation.json"
+REPORT_CARD = "report_card.png"
+ROC = "roc.png"
+HISTOGRAMS = "scores.png"
+
+
+class Stopped(Exception):
+    """Raised inside preparation when a stop is requested; never leaves this module."""
+
+    def __init__(self, stop: Stop) -> None:
+        self.stop = stop
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """What a run came to; `checkpoint` is None when it was cancelled or paused."""
+
+    stopped: Stop | None
+    checkpoint: Path | None = None
+    best_epoch: int = 0
+    best_validation_loss: float = float("nan")
+    evaluation: Evaluation | None = None
+    files: list[Path] = field(default_factory=list)
+    promoted: bool = False
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values for the job table."""
+        return {
+            "checkpoint": str(self.checkpoint) if self.checkpoint else None,
+            "best_epoch": self.best_epoch,
+            "best_validation_loss": self.best_validation_loss,
+            "evaluation": self.evaluation.to_json() if self.evaluation else None,
+            "files": [str(file) for file in self.files],
+            "promoted": self.promoted,
+        }
+
+
+@dataclass(frozen=True)
+class EvaluationOutcome:
+    evaluation: Evaluation
+    files: list[Path]
+    stopped: Stop | None = None
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "evaluation": self.evaluation.to_json(),
+            "files": [str(file) for file in self.files],
+        }
+
+
+def run_training(
+    config: Config,
+    folder: Path,
+    workspace: Workspace,
+    on_event: OnEvent,
+    should_stop: ShouldStop,
+) -> TrainingOutcome:
+    """Train, calibrate and evaluate one model in `folder`, or go on with the run begun there.
+
+    Leaves `best.pth`, the split manifest, the evaluation (JSON and plots) and the report card.
+    Raises `MedVAEError` with a message for the user.
+    """
+    compute = choose_compute(config.training.device, config.training.precision)
+    try:
+        images = load_images(config, workspace, on_event, should_stop)
+    except Stopped as request:
+        return TrainingOutcome(request.stop)
+    divided = _split_of_run(images, config, folder)
+    training = config.training
+    loaders = build_healthy_loaders(
+        images,
+        divided,
+        compute,
+        batch_size=training.batch_size,
+        seed=training.seed,
+        augment=training.augment,
+    )
+    fitted = Trainer(config, loaders, compute, folder).fit(on_event, should_stop)
+    if fitted.stopped in (Stop.CANCEL, Stop.PAUSE):
+        return TrainingOutcome(fitted.stopped)
+    on_event(Preparing("Calibrating on healthy validation images", 0, 1))
+    content = _model_content(config, folder.name, fitted, loaders, images, divided)
+    evaluation: Evaluation | None = None
+    files: list[Path] = []
+    if any(record.label == "sick" for record in divided.test):
+        on_event(Preparing("Evaluating on the test set", 0, 1))
+        detector = AnomalyDetector(content, config, folder / BEST, choose_compute("auto", "fp32"))
+        evaluation, files = _evaluate_into(folder, detector, images, divided)
+    checkpoint.save(folder / BEST, "model", content)
+    return TrainingOutcome(
+        fitted.stopped,
+        folder / BEST,
+        fitted.best.epoch,
+        fitted.best.loss,
+        evaluation,
+        [folder / BEST, folder / SPLIT, *files],
+        promoted=_promote_if_first(content, workspace),
+    )
+
+
+def run_evaluation(
+    model: Path,
+    workspace: Workspace,
+    on_event: OnEvent,
+    should_stop: ShouldStop,
+    data: str | None = None,
+    folder: Path | None = None,
+) -> EvaluationOutcome:
+    """Evaluate a checkpoint on its own test split, or on another folder of both classes.
+
+    Everything else comes from the checkpoint alone. Raises `LeakError` when the other folder
+    holds an image that the model was trained on.
+    """
+    detector = AnomalyDetector.load(model)
+    images, test = load_test_set(detector, workspace, on_event, should_stop, data)
+    on_event(Preparing("Evaluating on the test set", 0, 1))
+    target = folder or model.parent
+    target.mkdir(parents=True, exist_ok=True)
+    evaluation, files = _evaluate_into(target, detector, images, test)
+    return EvaluationOutcome(evaluation, files)
+
+
+def redraw_report_card(
+    model: Path,
+    workspace: Workspace,
+    on_event: OnEvent,
+    should_stop: ShouldStop,
+    out: Path | None = None,
+    seed: int = 0,
+) -> Path:
+    """The report card of a checkpoint, with five sick test images drawn by `seed`."""
+    detector = AnomalyDetector.load(model)
+    images, test = load_test_set(detector, workspace, on_event, should_stop)
+    return _draw_card(detector, images, test, out or model.parent / REPORT_CARD, seed)
+
+
+def load_test_set(
+    detector: AnomalyDetector,
+    workspace: Workspace,
+    on_event: OnEvent,
+    should_stop: ShouldStop,
+    data: str | None = None,
+) -> tuple[ImageSet, Split]:
+    """The images and the split that a model is tested on; `data` names another folder."""
+    config = detector.config
+    own = detector.content["split"]
+    if data is None:
+        images = load_images(config, workspace, on_event, should_stop)
+        return images, from_manifest(own, images.catalog)
+    other = DataConfig(**{**config.data.model_dump(), "root": data})
+    config = config.model_copy(update={"data": other})
+    images = load_images(config, workspace, on_event, should_stop)
+    seen = {sha256 for part in ("train", "validation") for _, sha256 in own[part]}
+    known = [record.path for record in images.catalog.records if record.sha256 in seen]
+    if known:
+        raise LeakError(
+            f"{known[0]} and {len(known) - 1} other images of {data} were used to train this "
+            "model; evaluate on images that it has not seen"
+        )
+    everything = tuple(images.catalog.records)
+    return images, Split("outside", 0, (), (), everything, {})
+
+
+def load_images(
+    config: Config, workspace: Workspace, on_event: OnEvent, should_stop: ShouldStop
+) -> ImageSet:
+    """Find or draw the configured data set and open its cache, telling how far it is."""
+
+    def report(stage: str) -> Callable[[int, int], None]:
+        def on_progress(done: int, total: int) -> None:
+            stop = should_stop()
+            if stop is not None:
+                raise Stopped(stop)
+            on_event(Preparing(stage, done, total))
+
+        return on_progress
+
+    root = resolve_root(config.data, workspace, report("Drawing phantoms"))
+    return import_images(
+        config.data, root, config.model.image_size, workspace, report("Importing images")
+    )
+
+
+def sick_sample(
+    detector: AnomalyDetector, images: ImageSet, test: Split, seed: int = 0
+) -> list[Detection]:
+    """The report card's images: five sick ones drawn by the seed, not by their score."""
+    sick = [record for record in test.test if record.label == "sick"]
+    order = np.random.default_rng(seed).permutation(len(sick))[:IMAGES]
+    records = [sick[i] for i in order]
+    inputs = [images.pixels[record.row] for record in records]
+    return list(detector.detect_inputs(inputs, [record.path for record in records]))
+
+
+def _split_of_run(images: ImageSet, config: Config, folder: Path) -> Split:
+    """The split this run began with, or a new one written beside it."""
+    file = folder / SPLIT
+    if file.exists():
+        return read_manifest(file, images.catalog)
+    divided = split(images.catalog, config.data, config.training.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(divided.manifest(), indent=1), encoding="utf-8")
+    partial.replace(file)
+    return divided
+
+
+def _model_content(
+    config: Config,
+    run: str,
+    fitted: FitResult,
+    loaders: HealthyLoaders,
+    images: ImageSet,
+    divided: Split,
+) -> dict[str, Any]:
+    """Everything a detector is rebuilt from."""
+    compute = choose_compute("auto", "fp32")
+    weights = fitted.best.weights
+    batches = [batch.to(compute.device) for batch in loaders.validation.ordered()]
+    calibration = calibrate_model(config, weights, batches, compute)
+    return {
+        "run": run,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "config": config.model_dump(),
+        "weights": weights,
+        "preprocessing": {"size": config.model.image_size, "transform": transform.VERSION},
+        "calibration": calibration.to_content(),
+        "data": {"root": str(images.catalog.root), "summary": images.catalog.summary()},
+        "split": divided.manifest(),
+        "seed": config.training.seed,
+        "best_epoch": fitted.best.epoch,
+        "best_validation_loss": fitted.best.loss,
+        "history": [asdict(epoch) for epoch in fitted.history],
+        "metrics": {},
+        "versions": checkpoint.versions(),
+    }
+
+
+def _promote_if_first(content: dict[str, Any], workspace: Workspace) -> bool:
+    """Give detection a model as soon as there is one; a model of real images replaces the demo.
+
+    Any later choice is the user's.
+    """
+    if workspace.promoted.exists():
+        current = checkpoint.load(workspace.promoted, "model")
+        is_demo = current["config"]["data"]["root"] is None
+        if not is_demo or content["config"]["data"]["root"] is None:
+            return False
+    checkpoint.save(workspace.promoted, "model", content)
+    return True
+
+
+def _evaluate_into(
+    folder: Path, detector: AnomalyDetector, images: ImageSet, test: Split
+) -> tuple[Evaluation, list[Path]]:
+    tested = score_test_images(detector, images, test.test)
+    evaluation = evaluate(detector, tested, images.catalog.root.name, test.protocol)
+    file = folder / EVALUATION
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(evaluation.to_json(), indent=2), encoding="utf-8")
+    partial.replace(file)
+    detector.content["metrics"] = evaluation.to_json()
+    card = _draw_card(detector, images, test, folder / REPORT_CARD, seed=0)
+    roc = draw_roc(evaluation, tested, folder / ROC)
+    return evaluation, [file, card, roc, draw_histograms(evaluation, tested, folder / HISTOGRAMS)]
+
+
+def _draw_card(
+    detector: AnomalyDetector, images: ImageSet, test: Split, path: Path, seed: int
+) -> Path:
+    metrics = detector.card.metrics
+    auroc = str(Evaluation.from_json(metrics).auroc[metrics["score"]]) if metrics else "unknown"
+    data = f"{images.catalog.root.name} ({test.protocol} test)"
+    sample = sick_sample(detector, images, test, seed)
+    if not sample:
+        raise DataError(f"{images.catalog.root}: no sick test images to draw a report card of")
+    return draw_report_card(sample, path, detector.card.run, data, auroc)

@@ -1,0 +1,95 @@
+"""The two plots of an evaluation: ROC curves, and the scores of healthy and sick images."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.metrics import roc_curve
+
+from medvae.data.baselines import BASELINES
+from medvae.engine.evaluation import Evaluation, TestScores
+from medvae.engine.scores import LABELS
+
+HEALTHY, SICK, INK, MUTED = "#0e7490", "#c2410c", "#1f2933", "#8795a1"
+BASELINE_DASHES = dict(zip(BASELINES, ("--", ":"), strict=True))
+SIZE = (6.0, 4.6)  # inches at 150 dots: 900 × 690 pixels
+
+
+def draw_roc(evaluation: Evaluation, tested: TestScores, path: Path) -> Path:
+    """ROC curves of every score (solid) and every trivial baseline (dashed), as PNG."""
+    figure, axes = _figure("False-positive rate", "Sensitivity")
+    for name, values in tested.values.items():
+        fpr, sensitivity, _ = roc_curve(tested.sick, values)
+        estimate = evaluation.auroc[name]
+        is_baseline = name in BASELINES
+        axes.plot(
+            fpr,
+            sensitivity,
+            linestyle=BASELINE_DASHES.get(name, "-"),
+            linewidth=2.4 if name == evaluation.score else 1.3,
+            color=INK if name == evaluation.score else (MUTED if is_baseline else None),
+            alpha=0.75 if is_baseline else 1.0,
+            label=f"{LABELS.get(name, f'{name} (baseline)')}   {estimate}",
+        )
+    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.6)
+    chosen = evaluation
+    axes.plot(
+        1 - chosen.specificity.value,
+        chosen.sensitivity.value,
+        "o",
+        color=INK,
+        label="healthy-only threshold",
+    )
+    axes.set_title(f"{evaluation.data}: {_counts(evaluation)}", fontsize=10, color=INK)
+    axes.legend(loc="lower right", fontsize=7.5, frameon=False, title="AUROC, 95 % interval")
+    return _save(figure, path)
+
+
+def draw_histograms(evaluation: Evaluation, tested: TestScores, path: Path) -> Path:
+    """Distribution of the deciding score among healthy and sick test images, as PNG."""
+    label = LABELS[evaluation.score]
+    figure, axes = _figure(label, "Share of images (%)")
+    values = tested.values[evaluation.score]
+    edges = np.histogram_bin_edges(np.clip(values, *np.quantile(values, [0.0, 0.995])), bins=36)
+    bins = [float(edge) for edge in edges]
+    for truth, colour, name in ((False, HEALTHY, "healthy"), (True, SICK, "sick")):
+        group = np.minimum(values[tested.sick == truth], edges[-1])
+        share = np.full(len(group), 100 / len(group))
+        axes.hist(group, bins, weights=share, color=colour, alpha=0.55, label=name)
+    if np.isfinite(evaluation.threshold):
+        axes.axvline(evaluation.threshold, color=INK, linewidth=1.2)
+        axes.annotate(
+            f"threshold at {evaluation.target_fpr:.0%} false positives",
+            (evaluation.threshold, 0.97),
+            xycoords=("data", "axes fraction"),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="top",
+            fontsize=8,
+            color=INK,
+        )
+    axes.set_title(f"{evaluation.data}: {_counts(evaluation)}", fontsize=10, color=INK)
+    axes.legend(loc="center right", fontsize=9, frameon=False)
+    return _save(figure, path)
+
+
+def _counts(evaluation: Evaluation) -> str:
+    return f"{evaluation.normal_images} healthy, {evaluation.sick_images} sick test images"
+
+
+def _figure(x_label: str, y_label: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=SIZE, dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_xlabel(x_label, color=INK)
+    axes.set_ylabel(y_label, color=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors=INK, labelsize=9)
+    return figure, axes
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    partial = path.with_name(f"{path.name}.partial")
+    figure.savefig(partial, format="png")
+    partial.replace(path)
+    return path

@@ -1,0 +1,265 @@
+"""The training loop. Knows the outside only as two callables: `on_event` and `should_stop`.
+
+Everything random follows from the seed and the step number, and the resume point holds all
+the rest, so that an interrupted run goes on exactly as it would have.
+"""
+
+import math
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from medvae.config import Config
+from medvae.data.loader import HealthyLoaders
+from medvae.device import Compute
+from medvae.engine import checkpoint
+from medvae.engine.events import (
+    CheckpointSaved,
+    EpochEnded,
+    OnEvent,
+    Progress,
+    RunEnded,
+    RunStarted,
+    SamplesDrawn,
+    ShouldStop,
+    Stop,
+)
+from medvae.engine.samples import SAMPLES, draw_samples
+from medvae.errors import MedVAEError
+from medvae.model.loss import LossParts, VAELoss
+from medvae.model.vae import VAE
+
+PROGRESS_EVERY = 0.5  # seconds; reading the sums is the only wait for the device inside an epoch
+NOISE_STREAM = 500_009  # sets the reparameterisation noise apart from the augmentation's draws
+
+
+@dataclass
+class Best:
+    """The weights with the lowest validation loss so far; epoch counts from 1."""
+
+    loss: float = math.inf
+    epoch: int = 0
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FitResult:
+    best: Best
+    history: list[EpochEnded]
+    stopped: Stop | None
+
+
+class Trainer:
+    """Trains one VAE on healthy images; picks the epoch with the lowest validation loss."""
+
+    def __init__(
+        self, config: Config, loaders: HealthyLoaders, compute: Compute, folder: Path
+    ) -> None:
+        self.config = config
+        self.loaders = loaders
+        self.compute = compute
+        self.folder = folder
+        torch.manual_seed(config.training.seed)
+        self.model = VAE(config.model)
+        compute.place(self.model)
+        self.loss = VAELoss(config.loss)
+        steps = loaders.train.steps_per_epoch * config.training.epochs
+        self.optimizer = torch.optim.Adam(
+            self.model.parameters(), config.training.learning_rate, fused=True
+        )
+        self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, steps)
+        self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
+        self.best = Best()
+        self.history: list[EpochEnded] = []
+        self.epoch = 0  # epochs finished
+        self.step = 0  # steps finished within the current epoch
+        self.sums = torch.zeros(3, device=compute.device)  # loss, mse, kld over those steps
+
+    @property
+    def resume_point(self) -> Path:
+        return self.folder / "last.pth"
+
+    def fit(self, on_event: OnEvent, should_stop: ShouldStop) -> FitResult:
+        """Run all epochs, or until asked to stop; goes on from a resume point if there is one.
+
+        Raises `MedVAEError` when the loss is no longer a number.
+        """
+        training = self.config.training
+        if self.resume_point.exists():
+            self._restore()
+        on_event(self._started())
+        begun = self._saved_at = time.monotonic()
+        stopped: Stop | None = None
+        while self.epoch < training.epochs and stopped is None:
+            stopped = self._run_epoch(on_event, should_stop)
+        if stopped is Stop.PAUSE:
+            self._save(on_event)
+        if stopped is Stop.KEEP:
+            self._validate_and_compare(self.epoch + 1)
+        on_event(
+            RunEnded(stopped, self.epoch, self.best.epoch, self.best.loss, time.monotonic() - begun)
+        )
+        return FitResult(self.best, self.history, stopped)
+
+    def _run_epoch(self, on_event: OnEvent, should_stop: ShouldStop) -> Stop | None:
+        begun = reported = time.monotonic()
+        first_step = self.step
+        self.model.train()
+        for images in self.loaders.train.shuffled(self.epoch, self.step):
+            parts = self._train_step(images)
+            self.sums += torch.stack(parts).detach() * len(images)
+            self.step += 1
+            now = time.monotonic()
+            if now - reported >= PROGRESS_EVERY:
+                on_event(self._progress((self.step - first_step) / (now - begun)))
+                reported = now
+            if now - self._saved_at >= self.config.training.save_every_seconds:
+                self._save(on_event)
+            stop = should_stop()
+            if stop is not None:
+                return stop
+        self._finish_epoch(on_event, self.step - first_step, begun)
+        return None
+
+    def _train_step(self, images: Tensor) -> LossParts:
+        train = self.loaders.train
+        global_step = self.epoch * train.steps_per_epoch + self.step
+        generator = train.generator(global_step + NOISE_STREAM)
+        noise = torch.randn(
+            (len(images), self.config.model.latent_size),
+            generator=generator,
+            device=self.compute.device,
+        )
+        with self.compute.autocast():
+            output = self.model(images, noise)
+        parts = self.loss(output, images, self.loss.beta_at(global_step / train.steps_per_epoch))
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(parts.loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.scheduler.step()
+        return parts
+
+    def _finish_epoch(self, on_event: OnEvent, steps: int, begun: float) -> None:
+        trained = time.monotonic() - begun
+        loss, mse, kld = (self.sums / len(self.loaders.train.dataset)).tolist()
+        (validation_loss, validation_mse, validation_kld), is_best = self._validate_and_compare(
+            self.epoch + 1
+        )
+        if not math.isfinite(loss + validation_loss):
+            raise MedVAEError(
+                f"training diverged in epoch {self.epoch + 1} (the loss is no longer a number); "
+                f"try a learning rate of {self.config.training.learning_rate / 3:.1g}"
+            )
+        self.epoch, self.step = self.epoch + 1, 0
+        self.sums.zero_()
+        ended = EpochEnded(
+            self.epoch,
+            self.config.training.epochs,
+            loss,
+            mse,
+            kld,
+            validation_loss,
+            validation_mse,
+            validation_kld,
+            is_best,
+            time.monotonic() - begun,
+            steps * self.config.training.batch_size / max(trained, 1e-9),
+        )
+        self.history.append(ended)
+        on_event(ended)
+        on_event(SamplesDrawn(self.epoch, str(self._draw_samples())))
+
+    def _validate_and_compare(self, epoch: int) -> tuple[list[float], bool]:
+        means = self._validate()
+        is_best = means[0] < self.best.loss
+        if is_best:
+            self.best = Best(means[0], epoch, checkpoint.weights_of(self.model))
+        return means, is_best
+
+    @torch.inference_mode()
+    def _validate(self) -> list[float]:
+        """Mean loss at the final beta, MSE and KLD over the validation images, through mu."""
+        self.model.eval()
+        sums = torch.zeros(3, device=self.compute.device)
+        for images in self.loaders.validation.ordered():
+            with self.compute.autocast():
+                output = self.model(images)
+            sums += torch.stack(self.loss(output, images)) * len(images)
+        means: list[float] = (sums / len(self.loaders.validation.dataset)).tolist()
+        return means
+
+    @torch.inference_mode()
+    def _draw_samples(self) -> Path:
+        images = next(self.loaders.validation.ordered())[:SAMPLES]
+        with self.compute.autocast():
+            reconstructions = self.model(images).reconstruction
+        path = self.folder / "samples" / f"epoch_{self.epoch:04d}.png"
+        return draw_samples(images, reconstructions, path)
+
+    def _started(self) -> RunStarted:
+        train = self.loaders.train
+        return RunStarted(
+            device=self.compute.name,
+            precision=self.compute.precision,
+            parameters=sum(weight.numel() for weight in self.model.parameters()),
+            train_images=len(train.dataset),
+            validation_images=len(self.loaders.validation.dataset),
+            epochs=self.config.training.epochs,
+            steps_per_epoch=train.steps_per_epoch,
+            resumed_at_step=self.epoch * train.steps_per_epoch + self.step,
+        )
+
+    def _progress(self, steps_per_second: float) -> Progress:
+        training, per_epoch = self.config.training, self.loaders.train.steps_per_epoch
+        seen = min(self.step * training.batch_size, len(self.loaders.train.dataset))
+        loss, mse, kld = (self.sums / seen).tolist()
+        left = (training.epochs - self.epoch) * per_epoch - self.step
+        return Progress(
+            self.epoch + 1,
+            training.epochs,
+            self.step,
+            per_epoch,
+            loss,
+            mse,
+            kld,
+            steps_per_second * training.batch_size,
+            left / steps_per_second,
+        )
+
+    def _save(self, on_event: OnEvent) -> None:
+        content = {
+            "config": self.config.model_dump(),
+            "precision": self.compute.precision,
+            "weights": checkpoint.weights_of(self.model),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "best": asdict(self.best),
+            "history": [asdict(epoch) for epoch in self.history],
+            "epoch": self.epoch,
+            "step": self.step,
+            "sums": self.sums.cpu(),
+        }
+        checkpoint.save(self.resume_point, "resume point", content)
+        self._saved_at = time.monotonic()
+        on_event(CheckpointSaved(str(self.resume_point)))
+
+    def _restore(self) -> None:
+        content = checkpoint.load(self.resume_point, "resume point")
+        if content["config"] != self.config.model_dump():
+            raise MedVAEError(
+                f"{self.resume_point}: belongs to a run with another configuration; "
+                "start a new run instead"
+            )
+        self.model.load_state_dict(content["weights"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.scheduler.load_state_dict(content["scheduler"])
+        self.scaler.load_state_dict(content["scaler"])
+        self.best = Best(**content["best"])
+        self.history = [EpochEnded(**epoch) for epoch in content["history"]]
+        self.epoch, self.step = content["epoch"], content["step"]
+        self.sums = content["sums"].to(self.compute.device)

@@ -1,0 +1,1 @@
+"""Layer B: the variational autoencoder and its loss. Knows tensors, not files."""

@@ -1,0 +1,48 @@
+"""Where the program keeps what it writes. One object, so that a test can point it elsewhere."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+CONFIGS = PROJECT / "configs"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folders below `home`; none is created before somebody writes into it."""
+
+    home: Path
+
+    @classmethod
+    def current(cls) -> "Workspace":
+        """The folder named by `MEDVAE_HOME`, else the project folder itself."""
+        return cls(Path(os.environ.get("MEDVAE_HOME") or PROJECT).expanduser().resolve())
+
+    @property
+    def raw(self) -> Path:
+        """Data sets that the program unpacked or made."""
+        return self.home / "data" / "raw"
+
+    @property
+    def processed(self) -> Path:
+        """Decoded images, one folder a data set and transform."""
+        return self.home / "data" / "processed"
+
+    @property
+    def state(self) -> Path:
+        """The job table and the queue."""
+        return self.home / "data" / "state"
+
+    @property
+    def checkpoints(self) -> Path:
+        """One folder a run, and the promoted model."""
+        return self.home / "checkpoints"
+
+    @property
+    def promoted(self) -> Path:
+        """The model that detection uses when none is named."""
+        return self.checkpoints / "vae_m4_best.pth"
+
+    def run_folder(self, run: str) -> Path:
+        return self.checkpoints / run
