@@ -7,9 +7,10 @@ the commands that need them, so that `--help` is instant.
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Iterator
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -271,7 +272,7 @@ def _interruptible() -> "Iterator[ShouldStop]":
 
 
 def _home_of(model: Path) -> Path | None:
-    """Where an evaluation of this file belongs: beside a run's best.pth, else a folder of its own."""
+    """An evaluation goes beside a run's best.pth; another file gets a folder of its own."""
     from medvae.engine.experiment import BEST
 
     return None if model.name == BEST else model.with_suffix("")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medvae.atomic import replacing
 from medvae.config import DataConfig
 from medvae.data import transform
 from medvae.data.catalog import Catalog, FoundImage, build_catalog, find_images, fingerprint
@@ -92,9 +93,8 @@ class _Index:
         return index if current else None
 
     def write(self, folder: Path) -> None:
-        partial = folder / f"{INDEX}.{os.getpid()}.partial"
-        partial.write_text(json.dumps(self.__dict__), encoding="utf-8")
-        partial.replace(folder / INDEX)
+        with replacing(folder / INDEX) as partial:
+            partial.write_text(json.dumps(self.__dict__), encoding="utf-8")
 
     def holds(self, image: FoundImage) -> bool:
         return list(self.files.get(image.path, ()))[:2] == [image.size, image.modified_ns]

@@ -456,12 +456,12 @@ _DRAW: dict[str, Callable[[_Chest, np.random.Generator], tuple[Field, Mask]]] = 
 
 def _expose(attenuation: Field, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Grey levels: quantum noise, then a saturating curve of random speed and contrast."""
+    photons, speed, gamma = rng.uniform(1500, 6000), rng.uniform(1.05, 1.6), rng.uniform(0.9, 1.2)
+    black, white = rng.uniform(0.0, 0.04), rng.uniform(0.97, 1.14)
     grain = rng.standard_normal(attenuation.shape, dtype=np.float32)
     grain = 0.5 * grain + 0.25 * (np.roll(grain, 1, 0) + np.roll(grain, 1, 1))
     # Counting fewer photons behind dense tissue makes log-exposure noisier there.
-    noise = grain * np.exp(0.5 * attenuation) / math.sqrt(rng.uniform(1500, 6000))
-    speed, gamma = rng.uniform(1.05, 1.6), rng.uniform(0.9, 1.2)
-    black, white = rng.uniform(0.0, 0.04), rng.uniform(0.97, 1.14)
+    noise = grain * np.exp(0.5 * attenuation) / math.sqrt(photons)
     grey = (1 - np.exp(-speed * np.maximum(attenuation + noise, 0))) ** gamma
     return np.asarray(np.clip(255 * (black + (white - black) * grey), 0, 255), np.uint8)
 
@@ -476,13 +476,13 @@ def _burn_marker(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[
     font = ImageFont.load_default(rng.uniform(0.05, 0.08) * size)
     grey = int(rng.integers(190, 256))
     ImageDraw.Draw(film).text(place, letter, fill=grey, font=font, anchor="mm")
-    return np.asarray(film)
+    return np.array(film)
 
 
 def draw_phantom(seed: int, lesion: str | None = None, size: int = 256) -> Phantom:
     """One chest radiograph of (size, size) pixels, the same for the same arguments.
 
-    All lesions of one seed fall upon the same patient and the same film: `draw_phantom(seed)` is
+    One seed is one patient and one film, whatever the lesion and the size: `draw_phantom(seed)` is
     what a sick image would be, were it healthy. Raises DataError for a lesion that is not in
     `LESIONS`, or a size below 32.
     """
@@ -491,13 +491,14 @@ def draw_phantom(seed: int, lesion: str | None = None, size: int = 256) -> Phant
     if size < SMALLEST_SIZE:
         raise DataError(f"{size} pixels show no chest: ask for {SMALLEST_SIZE} or more a side.")
     entropy = seed % 2**128  # generators take no negative seed
-    patient, disease, film = (np.random.default_rng([entropy, part]) for part in range(3))
+    # One stream each, so that neither the lesion nor the size changes what the others draw.
+    patient, disease, film, marker = (np.random.default_rng([entropy, n]) for n in range(4))
     chest = _draw_chest(patient, size)
     attenuation, mask = chest.attenuation, np.zeros((size, size), dtype=np.bool_)
     if lesion is not None:
         change, mask = _DRAW[lesion](chest, disease)
         attenuation = np.maximum(attenuation + change, 0)
-    return Phantom(_burn_marker(_expose(attenuation, film), film), mask, lesion)
+    return Phantom(_burn_marker(_expose(attenuation, film), marker), mask, lesion)
 
 
 # --- Data set ---------------------------------------------------------------------------------
@@ -547,8 +548,10 @@ def _is_complete(folder: Path, wanted: dict[str, int]) -> bool:
     """Whether the folder holds the wanted set; DataError where it holds anything else."""
     if not folder.exists():
         return False
-    note = folder / "phantoms.json"
-    found = json.loads(note.read_text()) if note.is_file() else None
+    try:
+        found = json.loads((folder / "phantoms.json").read_text())
+    except (OSError, ValueError):
+        found = None
     images = sum(1 for _ in folder.glob("*/*/*.png"))
     if found == wanted and images == wanted["count"]:
         return True

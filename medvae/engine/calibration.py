@@ -94,4 +94,4 @@ def smooth(images: Tensor, share: float) -> Tensor:
     """Gaussian blur of (B, 1, S, S) with a standard deviation of `share` of the side."""
     sigma = share * images.shape[-1]
     radius = max(1, math.ceil(3 * sigma))
-    return gaussian_blur(images.float(), [2 * radius + 1], [sigma])
+    return gaussian_blur(images.float(), 2 * radius + 1, sigma)

@@ -3,7 +3,6 @@
 Written whole or not at all, read without running any code that it may carry.
 """
 
-import contextlib
 import errno
 import os
 import pickle
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 import medvae
+from medvae.atomic import replacing
 from medvae.config import Config
 from medvae.errors import CheckpointError
 from medvae.workspace import Workspace
@@ -28,18 +28,13 @@ def save(path: Path, kind: str, content: dict[str, Any]) -> None:
     content: tensors and plain values only. Raises `CheckpointError` when the disk refuses; what
     stood at `path` before is then still there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     header = {"format": FORMAT, "version": VERSION, "kind": kind}
     try:
-        with partial.open("wb") as file:
+        with replacing(path) as partial, partial.open("wb") as file:
             torch.save({**header, **content}, file)
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
     except (OSError, RuntimeError) as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         raise CheckpointError(f"{path}: not written ({_why(error)}); {_kept(path)}") from error
 
 

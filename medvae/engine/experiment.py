@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from medvae.atomic import replacing
 from medvae.config import Config, DataConfig
 from medvae.data import transform
 from medvae.data.cache import ImageSet, import_images
@@ -90,9 +91,12 @@ def run_training(
 ) -> TrainingOutcome:
     """Train, calibrate and evaluate one model in `folder`, or go on with the run begun there.
 
+    A run that is finished already is not run again.
     Leaves `best.pth`, the split manifest, the evaluation (JSON and plots) and the report card.
     Raises `MedVAEError` with a message for the user.
     """
+    if (folder / BEST).exists():
+        return _outcome(folder, checkpoint.load(folder / BEST, "model"), workspace)
     compute = choose_compute(config.training.device, config.training.precision)
     try:
         images = load_images(config, workspace, on_event, should_stop)
@@ -108,27 +112,20 @@ def run_training(
         seed=training.seed,
         augment=training.augment,
     )
-    fitted = Trainer(config, loaders, compute, folder).fit(on_event, should_stop)
+    trainer = Trainer(config, loaders, compute, folder)
+    fitted = trainer.fit(on_event, should_stop)
     if fitted.stopped in (Stop.CANCEL, Stop.PAUSE):
         return TrainingOutcome(fitted.stopped)
     on_event(Preparing("Calibrating on healthy validation images", 0, 1))
     content = _model_content(config, folder.name, fitted, loaders, images, divided)
-    evaluation: Evaluation | None = None
-    files: list[Path] = []
     if any(record.label == "sick" for record in divided.test):
         on_event(Preparing("Evaluating on the test set", 0, 1))
         detector = AnomalyDetector(content, config, folder / BEST, choose_compute("auto", "fp32"))
-        evaluation, files = _evaluate_into(folder, detector, images, divided)
+        evaluation, _ = _evaluate_into(folder, detector, images, divided)
+        content["metrics"] = evaluation.to_json()
     checkpoint.save(folder / BEST, "model", content)
-    return TrainingOutcome(
-        fitted.stopped,
-        folder / BEST,
-        fitted.best.epoch,
-        fitted.best.loss,
-        evaluation,
-        [folder / BEST, folder / SPLIT, *files],
-        promoted=_promote_if_first(content, workspace),
-    )
+    trainer.resume_point.unlink(missing_ok=True)
+    return _outcome(folder, content, workspace, fitted.stopped)
 
 
 def run_evaluation(
@@ -148,7 +145,6 @@ def run_evaluation(
     images, test = load_test_set(detector, workspace, on_event, should_stop, data)
     on_event(Preparing("Evaluating on the test set", 0, 1))
     target = folder or model.parent
-    target.mkdir(parents=True, exist_ok=True)
     evaluation, files = _evaluate_into(target, detector, images, test)
     return EvaluationOutcome(evaluation, files)
 
@@ -164,7 +160,9 @@ def redraw_report_card(
     """The report card of a checkpoint, with five sick test images drawn by `seed`."""
     detector = AnomalyDetector.load(model)
     images, test = load_test_set(detector, workspace, on_event, should_stop)
-    return _draw_card(detector, images, test, out or model.parent / REPORT_CARD, seed)
+    metrics = detector.card.metrics
+    evaluation = Evaluation.from_json(metrics) if metrics else None
+    return _draw_card(detector, images, test, evaluation, out or model.parent / REPORT_CARD, seed)
 
 
 def load_test_set(
@@ -225,16 +223,30 @@ def sick_sample(
     return list(detector.detect_inputs(inputs, [record.path for record in records]))
 
 
+def _outcome(
+    folder: Path, content: dict[str, Any], workspace: Workspace, stopped: Stop | None = None
+) -> TrainingOutcome:
+    """What the files in `folder` and its model say; the same for a run finished before."""
+    names = (BEST, SPLIT, EVALUATION, REPORT_CARD, ROC, HISTOGRAMS)
+    return TrainingOutcome(
+        stopped,
+        folder / BEST,
+        content["best_epoch"],
+        content["best_validation_loss"],
+        Evaluation.from_json(content["metrics"]) if content["metrics"] else None,
+        [folder / name for name in names if (folder / name).exists()],
+        promoted=_promote_if_first(content, workspace),
+    )
+
+
 def _split_of_run(images: ImageSet, config: Config, folder: Path) -> Split:
     """The split this run began with, or a new one written beside it."""
     file = folder / SPLIT
     if file.exists():
         return read_manifest(file, images.catalog)
     divided = split(images.catalog, config.data, config.training.seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(divided.manifest(), indent=1), encoding="utf-8")
-    partial.replace(file)
+    with replacing(file) as partial:
+        partial.write_text(json.dumps(divided.manifest(), indent=1), encoding="utf-8")
     return divided
 
 
@@ -289,20 +301,22 @@ def _evaluate_into(
     tested = score_test_images(detector, images, test.test)
     evaluation = evaluate(detector, tested, images.catalog.root.name, test.protocol)
     file = folder / EVALUATION
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(evaluation.to_json(), indent=2), encoding="utf-8")
-    partial.replace(file)
-    detector.content["metrics"] = evaluation.to_json()
-    card = _draw_card(detector, images, test, folder / REPORT_CARD, seed=0)
+    with replacing(file) as partial:
+        partial.write_text(json.dumps(evaluation.to_json(), indent=2), encoding="utf-8")
+    card = _draw_card(detector, images, test, evaluation, folder / REPORT_CARD, seed=0)
     roc = draw_roc(evaluation, tested, folder / ROC)
     return evaluation, [file, card, roc, draw_histograms(evaluation, tested, folder / HISTOGRAMS)]
 
 
 def _draw_card(
-    detector: AnomalyDetector, images: ImageSet, test: Split, path: Path, seed: int
+    detector: AnomalyDetector,
+    images: ImageSet,
+    test: Split,
+    evaluation: Evaluation | None,
+    path: Path,
+    seed: int,
 ) -> Path:
-    metrics = detector.card.metrics
-    auroc = str(Evaluation.from_json(metrics).auroc[metrics["score"]]) if metrics else "unknown"
+    auroc = str(evaluation.auroc[evaluation.score]) if evaluation else "unknown"
     data = f"{images.catalog.root.name} ({test.protocol} test)"
     sample = sick_sample(detector, images, test, seed)
     if not sample:

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
+from medvae.atomic import replacing
 from medvae.data.baselines import BASELINES
 from medvae.engine.evaluation import Evaluation, TestScores
 from medvae.engine.scores import LABELS
@@ -89,7 +90,6 @@ def _figure(x_label: str, y_label: str) -> tuple[Figure, Axes]:
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    partial = path.with_name(f"{path.name}.partial")
-    figure.savefig(partial, format="png")
-    partial.replace(path)
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png")
     return path

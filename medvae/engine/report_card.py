@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from medvae.atomic import replacing
 from medvae.engine.detector import Detection
 from medvae.engine.overlay import SCALE, colour_bar, heat_overlay
 
@@ -54,9 +55,8 @@ def draw_report_card(
     figure.text(0.985, 0.955, title, color=MUTED, fontsize=11, ha="right", va="center")
     _draw_colour_bar(figure)
     figure.text(0.1, 0.045, NOTICE, color=MUTED, fontsize=9.5, va="center")
-    partial = path.with_name(f"{path.name}.partial")
-    figure.savefig(partial, format="png", facecolor=PAPER)
-    partial.replace(path)
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png", facecolor=PAPER)
     return path
 
 

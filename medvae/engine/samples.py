@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 from torchvision.utils import make_grid, save_image
 
+from medvae.atomic import replacing
+
 SAMPLES = 4
 
 
 def draw_samples(images: Tensor, reconstructions: Tensor, path: Path) -> Path:
     """Write images (B, 1, S, S) in [0, 1] as a row above their reconstructions, as PNG."""
     strip = make_grid(torch.cat([images, reconstructions.float()]), nrow=len(images), padding=1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_image(strip, partial, format="PNG")
-    partial.replace(path)
+    with replacing(path) as partial:
+        save_image(strip, partial, format="PNG")
     return path

@@ -6,8 +6,9 @@ the rest, so that an interrupted run goes on exactly as it would have.
 
 import math
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -250,11 +251,12 @@ class Trainer:
 
     def _restore(self) -> None:
         content = checkpoint.load(self.resume_point, "resume point")
-        if content["config"] != self.config.model_dump():
+        if _what_decides(content["config"]) != _what_decides(self.config.model_dump()):
             raise MedVAEError(
                 f"{self.resume_point}: belongs to a run with another configuration; "
                 "start a new run instead"
             )
+        self.compute = replace(self.compute, precision=content["precision"])
         self.model.load_state_dict(content["weights"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.scheduler.load_state_dict(content["scheduler"])
@@ -263,3 +265,9 @@ class Trainer:
         self.history = [EpochEnded(**epoch) for epoch in content["history"]]
         self.epoch, self.step = content["epoch"], content["step"]
         self.sums = content["sums"].to(self.compute.device)
+
+
+def _what_decides(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration without what may change on the way: device and how often it saves."""
+    training = {**config["training"], "device": None, "precision": None, "save_every_seconds": None}
+    return {**config, "training": training}

@@ -1,0 +1,1 @@
+"""Every speed and quality figure that the documents quote comes from here."""
