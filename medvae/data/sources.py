@@ -8,7 +8,7 @@ from pathlib import Path
 
 from medvae.config import DataConfig
 from medvae.data.catalog import SOURCE_SPLITS
-from medvae.data.phantom import write_phantoms
+from medvae.data.phantom_set import write_phantoms
 from medvae.errors import DataError
 from medvae.workspace import Workspace
 
