@@ -138,7 +138,10 @@ def parse_overrides(assignments: list[str]) -> dict[str, Any]:
         key, equals, value = assignment.partition("=")
         if not equals:
             raise ConfigError(f"{assignment!r}: expected SECTION.KEY=VALUE")
-        changes[key.strip()] = yaml.safe_load(value)
+        try:
+            changes[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"{assignment!r}: its value is not YAML; put it in quotes") from None
     return changes
 
 

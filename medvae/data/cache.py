@@ -87,17 +87,19 @@ class _Index:
     def read(cls, folder: Path, size: int) -> "_Index | None":
         try:
             index = cls(**json.loads((folder / INDEX).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            whole = len(np.load(folder / index.array, mmap_mode="r")) == len(index.files)
+        except (OSError, ValueError, TypeError, EOFError):
             return None
-        current = index.transform == [transform.VERSION, size] and (folder / index.array).is_file()
-        return index if current else None
+        return index if whole and index.transform == [transform.VERSION, size] else None
 
     def write(self, folder: Path) -> None:
         with replacing(folder / INDEX) as partial:
             partial.write_text(json.dumps(self.__dict__), encoding="utf-8")
 
     def holds(self, image: FoundImage) -> bool:
-        return list(self.files.get(image.path, ()))[:2] == [image.size, image.modified_ns]
+        """Whether the file was read and is as it was; one that could not be opened never is."""
+        size, modified_ns, sha256 = self.files.get(image.path, (-1, -1, ""))
+        return bool(sha256) and (size, modified_ns) == (image.size, image.modified_ns)
 
     def matches(self, found: list[FoundImage]) -> bool:
         return len(found) == len(self.files) and all(map(self.holds, found))

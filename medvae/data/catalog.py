@@ -154,11 +154,12 @@ def _label_folders(config: DataConfig, root: Path) -> Iterable[tuple[Path, Label
 def _images_below(
     root: Path, folder: Path, label: Label, split: str | None
 ) -> Iterable[FoundImage]:
-    for directory, _, names in os.walk(folder):
+    for directory, subfolders, names in os.walk(folder):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         for name in names:
             if name.startswith(".") or Path(name).suffix.lower() not in SUFFIXES:
                 continue
             file = Path(directory) / name
-            stat = file.stat()
+            stat = file.stat() if file.exists() else file.lstat()  # a link may lead nowhere
             path = file.relative_to(root).as_posix()
             yield FoundImage(path, label, split, stat.st_size, stat.st_mtime_ns)

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from medvae.errors import ImageError
 
-FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "WEBP", "BMP")
+FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")  # Pillow opens MPO as JPEG
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"})
 MIN_SIDE = 16  # pixels; below that there is nothing to look at
 MAX_PIXELS = 120_000_000  # four times the largest flat-panel detector
@@ -40,6 +40,8 @@ def decode(source: str | Path | bytes, name: str | None = None, smallest: int = 
         ) from None
     except ImageError as error:
         raise ImageError(f"{label}: {error}") from None
+    except Image.DecompressionBombError:
+        raise ImageError(f"{label}: too many pixels; expected at most {MAX_PIXELS:,}") from None
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{label}: damaged or incomplete ({reason}); export it again") from None

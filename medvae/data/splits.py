@@ -104,7 +104,7 @@ def from_manifest(manifest: dict[str, Any], catalog: Catalog) -> Split:
         result = Split(
             manifest["protocol"], manifest["seed"], **parts, left_out=dict(manifest["left_out"])
         )
-        stated = manifest["fingerprints"]
+        stated = dict(manifest["fingerprints"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"not a split manifest ({type(error).__name__}: {error})") from None
     if result.fingerprints() != stated:

@@ -18,8 +18,11 @@ def to_model_input(image: Gray, size: int) -> np.ndarray:
     """Resize (antialiased) to size × size and stretch min-max to 0..255.
 
     image: (H, W), any numeric type. Returns (size, size) uint8, whose 0..255 stand for the
-    network's [0, 1]. Raises `ImageError` for a constant or non-finite image.
+    network's [0, 1]. Raises `ImageError` for a constant, non-finite or
+    colour image.
     """
+    if image.ndim != 2 or 0 in image.shape:
+        raise ImageError(f"has the shape {image.shape}; expected gray values (height, width)")
     if image.dtype != np.uint8:
         image = image.astype(np.float32)
         if not np.isfinite(image).all():

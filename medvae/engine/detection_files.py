@@ -1,6 +1,7 @@
 """Detection from files to files: one picture an image and one table for all."""
 
 import csv
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from medvae.data.decode import decode
+from medvae.atomic import replacing
+from medvae.data.transform import read_model_input
 from medvae.engine.detector import AnomalyDetector, Detection
 from medvae.engine.events import OnEvent, Preparing
 from medvae.engine.overlay import heat_overlay
@@ -16,6 +18,7 @@ from medvae.engine.scores import SCORES
 from medvae.errors import ImageError
 
 TABLE = "scores.csv"
+COLUMNS = ["file", "verdict", "p_value", "target_fpr", "threshold", *SCORES, "heatmap", "error"]
 PICTURE_SIDE = 384  # pixels of each of the three panels
 
 
@@ -38,28 +41,26 @@ def detect_files(
     A file that cannot be read becomes a row with its reason and does not stop the others.
     """
     out.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, object]] = []
-    lines = []
-    for done, file in enumerate(files):
-        on_event(Preparing("Detecting", done, len(files)))
-        try:
-            [detection] = detector.detect([decode(file)], [file.name], target_fpr)
-        except ImageError as error:
-            rows.append({"file": str(file), "error": str(error)})
-            lines.append(f"{file}: {error}")
-            continue
+    inputs, errors = _read(files, detector.config.model.image_size, on_event)
+    detections = detector.detect_inputs(
+        list(inputs.values()), [file.name for file in inputs], target_fpr
+    )
+    rows: dict[Path, dict[str, object]] = {
+        file: {"file": str(file), "error": reason} for file, reason in errors.items()
+    }
+    lines = dict(errors)
+    for done, (file, detection) in enumerate(zip(inputs, detections, strict=True), start=1):
         picture = out / f"{file.stem}_heatmap.png"
         Image.fromarray(side_by_side(detection)).save(picture)
-        rows.append({"file": str(file), **_row(detection), "heatmap": picture.name})
-        lines.append(f"{file}: {describe(detection)} → {picture}")
-    on_event(Preparing("Detecting", len(files), len(files)))
+        rows[file] = {"file": str(file), **_row(detection), "heatmap": picture.name}
+        lines[file] = f"{file.name}: {describe(detection)} → {picture}"
+        on_event(Preparing("Detecting", done, len(inputs)))
     table = out / TABLE
-    columns = ["file", "verdict", "p_value", "target_fpr", "threshold", *SCORES, "heatmap", "error"]
-    with table.open("w", newline="", encoding="utf-8") as opened:
-        writer = csv.DictWriter(opened, columns)
+    with replacing(table) as partial, partial.open("w", newline="", encoding="utf-8") as opened:
+        writer = csv.DictWriter(opened, COLUMNS)
         writer.writeheader()
-        writer.writerows(rows)
-    return WrittenDetections(table, lines, sum("error" in row for row in rows))
+        writer.writerows(rows[file] for file in files)
+    return WrittenDetections(table, [lines[file] for file in files], len(errors))
 
 
 def describe(detection: Detection) -> str:
@@ -79,6 +80,32 @@ def side_by_side(detection: Detection) -> np.ndarray:
     heat = heat_overlay(_enlarge(detection.image), detection.anomaly_map, detection.pixel_threshold)
     gray = [_enlarge(detection.image), _enlarge(detection.reconstruction)]
     return np.concatenate([*(np.repeat(g[..., None], 3, axis=2) for g in gray), heat], axis=1)
+
+
+def _free_name(out: Path, stem: str, taken: Sequence[object]) -> Path:
+    """Where a picture goes; files of the same name from several folders are numbered."""
+    name, count = f"{stem}_heatmap.png", 1
+    while name in taken:
+        count += 1
+        name = f"{stem}_{count}_heatmap.png"
+    return out / name
+
+
+def _read(
+    files: Sequence[Path], size: int, on_event: OnEvent
+) -> tuple[dict[Path, np.ndarray], dict[Path, str]]:
+    """Model inputs of the readable files, and the reasons why the others are not."""
+    inputs: dict[Path, np.ndarray] = {}
+    errors: dict[Path, str] = {}
+    for done, file in enumerate(files, start=1):
+        try:
+            inputs[file] = read_model_input(file.read_bytes(), file.name, size)
+        except ImageError as error:
+            errors[file] = str(error)
+        except OSError as error:
+            errors[file] = f"{file}: {os.strerror(error.errno or 0)}"
+        on_event(Preparing("Reading", done, len(files)))
+    return inputs, errors
 
 
 def _row(detection: Detection) -> dict[str, object]:

@@ -39,10 +39,10 @@ def difference_heat(absolute_difference: np.ndarray) -> np.ndarray:
     return _to_rgb(_table(((0, 0, 0), (176, 24, 32), (255, 168, 32), (255, 255, 240)))[steps])
 
 
-def colour_bar(width: int = 256, height: int = 12) -> np.ndarray:
-    """The overlay's colours from z = −SCALE to +SCALE on mid gray: (height, width, 3) uint8."""
+def colour_bar(width: int = 256, height: int = 12, pixel_threshold: float = 0.0) -> np.ndarray:
+    """The overlay's colours from z = −SCALE to +SCALE on dark gray: (height, width, 3) uint8."""
     z = np.tile(np.linspace(-SCALE, SCALE, width, dtype=np.float32), (height, 1))
-    return heat_overlay(np.full((height, width), 64, np.uint8), z, pixel_threshold=0.0, opacity=1)
+    return heat_overlay(np.full((height, width), 64, np.uint8), z, pixel_threshold, opacity=1)
 
 
 def _table(stops: tuple[tuple[int, int, int], ...]) -> np.ndarray:

@@ -53,7 +53,7 @@ def draw_report_card(
     figure.text(0.1, 0.955, "Report card", color=INK, fontsize=19, weight="bold", va="center")
     title = f"model {model}   ·   {data}   ·   AUROC {auroc}"
     figure.text(0.985, 0.955, title, color=MUTED, fontsize=11, ha="right", va="center")
-    _draw_colour_bar(figure)
+    _draw_colour_bar(figure, shown[0].pixel_threshold)
     figure.text(0.1, 0.045, NOTICE, color=MUTED, fontsize=9.5, va="center")
     with replacing(path) as partial:
         figure.savefig(partial, format="png", facecolor=PAPER)
@@ -65,9 +65,9 @@ def _caption(detection: Detection) -> str:
     return f"score {detection.score:.0f}   p = {detection.p_value:.3f}\n{verdict}"
 
 
-def _draw_colour_bar(figure: Figure) -> None:
+def _draw_colour_bar(figure: Figure, pixel_threshold: float) -> None:
     axes = figure.add_axes((0.545, 0.058, 0.44, 0.018))
-    bar: np.ndarray = colour_bar(width=512, height=8)
+    bar: np.ndarray = colour_bar(512, 8, pixel_threshold)
     axes.imshow(bar, aspect="auto", extent=(-SCALE, SCALE, 0, 1))
     axes.set_yticks([])
     axes.set_xticks([-SCALE, -SCALE / 2, 0, SCALE / 2, SCALE])

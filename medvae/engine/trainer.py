@@ -100,6 +100,8 @@ class Trainer:
             self._save(on_event)
         if stopped is Stop.KEEP:
             self._validate_and_compare(self.epoch + 1)
+            if not self.best.weights:
+                raise self._diverged()
         on_event(
             RunEnded(stopped, self.epoch, self.best.epoch, self.best.loss, time.monotonic() - begun)
         )
@@ -151,10 +153,7 @@ class Trainer:
             self.epoch + 1
         )
         if not math.isfinite(loss + validation_loss):
-            raise MedVAEError(
-                f"training diverged in epoch {self.epoch + 1} (the loss is no longer a number); "
-                f"try a learning rate of {self.config.training.learning_rate / 3:.1g}"
-            )
+            raise self._diverged()
         self.epoch, self.step = self.epoch + 1, 0
         self.sums.zero_()
         ended = EpochEnded(
@@ -173,6 +172,12 @@ class Trainer:
         self.history.append(ended)
         on_event(ended)
         on_event(SamplesDrawn(self.epoch, str(self._draw_samples())))
+
+    def _diverged(self) -> MedVAEError:
+        return MedVAEError(
+            f"training diverged in epoch {self.epoch + 1} (the loss is no longer a number); "
+            f"try a learning rate of {self.config.training.learning_rate / 3:.1g}"
+        )
 
     def _validate_and_compare(self, epoch: int) -> tuple[list[float], bool]:
         means = self._validate()

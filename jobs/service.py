@@ -1,0 +1,206 @@
+"""What the page and the command line call: submit, follow, stop, retry, resume, delete jobs.
+
+Knows nothing of gradio and starts no torch. Every refusal is a `JobError` of one line.
+"""
+
+import shutil
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jobs.attempt import EVENTS, LOG
+from jobs.queue import open_queue, queue_url
+from jobs.store import Store, database_url
+from jobs.tasks import attach, recover
+from jobs.views import JobView, Status, WorkerView
+from medvae.config import Config
+from medvae.engine.events import Event, Stop, from_record
+from medvae.errors import JobError
+from medvae.workspace import Workspace
+
+RESUME_POINT = "last.pth"
+MODEL = "best.pth"
+
+
+class JobService:
+    """Stateless, so any number of pages and threads may share one, or each have their own."""
+
+    def __init__(
+        self, workspace: Workspace, database: str | None = None, queue: str | None = None
+    ) -> None:
+        """URLs: by default what the environment says, else SQLite files in the workspace."""
+        self._workspace = workspace
+        self._store = Store(database or database_url(workspace))
+        self._queue = open_queue(queue or queue_url(workspace))
+        self._nudge = attach(self._queue, _only_workers_take)
+
+    def close(self) -> None:
+        self._queue.storage.close()
+        self._store.close()
+
+    # Submitting
+
+    def submit(
+        self,
+        config: Config | None,
+        kind: str = "train",
+        *,
+        name: str | None = None,
+        priority: int = 0,
+        parent: str | None = None,
+        payload: dict[str, Any] | None = None,
+    ) -> str:
+        """Queue a job behind those of the same or higher priority; returns its id."""
+        job_id = self._store.add(
+            kind,
+            name=name,
+            config=None if config is None else config.model_dump(),
+            payload=payload,
+            parent=parent,
+            priority=priority,
+        )
+        self._nudge(job_id)
+        return job_id
+
+    def submit_evaluation(self, run_id: str, data: str | None = None) -> str:
+        """Evaluate a finished run's model on its own test images, or on those in folder `data`."""
+        run = self.job(run_id)
+        if not (self._workspace.run_folder(run_id) / MODEL).is_file():
+            raise JobError(f"job {run_id} has no finished model to evaluate ({run.status.value})")
+        payload = {"run": run_id, "data": data}
+        name = f"Evaluation of {run.name}"
+        return self.submit(None, "evaluate", name=name, parent=run_id, payload=payload)
+
+    def clone(self, job_id: str) -> str:
+        """A new job that does what an old one did, from its start; returns its id."""
+        old = self.job(job_id)
+        config = None if old.config is None else Config.parse(old.config, f"job {job_id}")
+        name = f"{old.name} (copy)"
+        return self.submit(config, old.kind, name=name, parent=old.parent, payload=old.payload)
+
+    # Looking
+
+    def job(self, job_id: str) -> JobView:
+        return self._store.job(job_id)
+
+    def jobs(
+        self, limit: int = 50, statuses: Sequence[Status] = (), parent: str | None = None
+    ) -> list[JobView]:
+        """The newest first."""
+        return self._store.jobs(limit, statuses, parent)
+
+    def follow(
+        self, job_id: str, after_seq: int = 0, limit: int = 5000
+    ) -> tuple[JobView, list[tuple[int, Event]]]:
+        """The job as it is now, and its events after a number, at most `limit`, oldest first."""
+        view = self.job(job_id)
+        if view.last_seq <= after_seq:
+            return view, []
+        events = []
+        for seq, record in self._store.events.after(job_id, after_seq, limit):
+            try:
+                events.append((seq, from_record(record)))
+            except (KeyError, TypeError):  # written by another version of the program
+                continue
+        return view, events
+
+    def queue_position(self, job_id: str) -> int | None:
+        """1 = next in line; None when the job does not wait."""
+        return self._store.queue_position(job_id)
+
+    def waiting(self) -> int:
+        """How many jobs are in line."""
+        return self._store.waiting()
+
+    def workers(self) -> list[WorkerView]:
+        return self._store.roster.workers()
+
+    def log_file(self, job_id: str) -> Path:
+        """Where the log of a job is, once it has begun."""
+        return self._workspace.run_folder(self.job(job_id).id) / LOG
+
+    # Changing
+
+    def stop(self, job_id: str, stop: Stop = Stop.CANCEL) -> JobView:
+        """Ask a running job to end; a waiting one is cancelled at once."""
+        if stop is Stop.CANCEL:
+            # First those whom nobody would hear: waiting, or left by a worker that died.
+            view = self._store.cancel_idle(job_id) or self._store.request_stop(job_id, stop)
+        else:
+            view = self._store.request_stop(job_id, stop)
+            if view is None and stop is Stop.KEEP:
+                view = self._store.cancel_idle(job_id)
+        return view or self._refuse(job_id, "stop")
+
+    def retry(self, job_id: str) -> JobView:
+        """Do a failed or cancelled job again from its start; only its logs are kept."""
+        if self.job(job_id).status not in (Status.FAILED, Status.CANCELLED):
+            self._refuse(job_id, "retry")
+        self._remove_files(job_id, keep=(LOG, EVENTS))
+        return self._requeue(job_id, "retry", forget_events=True)
+
+    def resume(self, job_id: str) -> JobView:
+        """Go on with a failed or cancelled job from its last resume point."""
+        if self.job(job_id).status not in (Status.FAILED, Status.CANCELLED):
+            self._refuse(job_id, "resume")
+        if not (self._workspace.run_folder(job_id) / RESUME_POINT).is_file():
+            raise JobError(f"job {job_id} has no resume point to go on from: retry it instead")
+        return self._requeue(job_id, "resume", forget_events=False)
+
+    def move_first(self, job_id: str) -> JobView:
+        """Make a waiting job the next in line."""
+        return self._store.move_first(job_id) or self._refuse(job_id, "move")
+
+    def rename(self, job_id: str, name: str) -> JobView:
+        title = " ".join(name.split())
+        if not title:
+            raise JobError("a job needs a name that can be read")
+        return self._store.rename(job_id, title) or self._refuse(job_id, "rename")
+
+    def delete(self, job_id: str) -> None:
+        """Remove a job that does not run, and its folder; a promoted model is a copy and stays."""
+        if not self._store.delete(job_id):
+            self._refuse(job_id, "delete")
+        self._remove_files(job_id)
+
+    def recover(self) -> None:
+        """Queue the jobs of dead workers again and send lost nudges; for the start of a page."""
+        recover(self._store, self._nudge, older_than=0)
+
+    def worker_died(self, pid: int) -> None:
+        """A worker process of this machine is known to be dead: do not wait for its leases."""
+        dead = self._store.roster.bury(socket.gethostname(), pid)
+        self._store.expire(dead)
+        recover(self._store, self._nudge, older_than=0)
+
+    # Within
+
+    def _requeue(self, job_id: str, verb: str, *, forget_events: bool) -> JobView:
+        view = self._store.requeue(job_id, forget_events=forget_events)
+        if view is None:
+            self._refuse(job_id, verb)
+        self._nudge(job_id)
+        return view
+
+    def _refuse(self, job_id: str, verb: str) -> NoReturn:
+        """Says why the store changed nothing: no such job, or not in that state."""
+        status = self.job(job_id).status
+        raise JobError(f"cannot {verb} job {job_id}: it is {status.value}")
+
+    def _remove_files(self, job_id: str, keep: Sequence[str] = ()) -> None:
+        folder = self._workspace.run_folder(job_id)
+        try:
+            for entry in list(folder.iterdir()) if folder.is_dir() else []:
+                if entry.is_dir():
+                    shutil.rmtree(entry)
+                elif entry.name not in keep:
+                    entry.unlink()
+            if not keep and folder.is_dir():
+                folder.rmdir()
+        except OSError as error:
+            raise JobError(f"cannot remove the files of job {job_id}: {error}") from None
+
+
+def _only_workers_take(job_id: str) -> None:
+    raise JobError(f"job {job_id} reached a process that is no worker")

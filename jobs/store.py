@@ -1,0 +1,317 @@
+"""The job table: the only truth about jobs.
+
+Every operation is one statement or one short transaction, timed by the database's clock, so any
+number of processes may call them at once. A write of a running attempt names that attempt and
+changes nothing once another one has begun. Knows nothing of queues, files or processes.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from peewee import Case, fn
+
+from jobs.database import Database
+from jobs.event_log import EventLog
+from jobs.names import new_name
+from jobs.roster import Roster
+from jobs.schema import Job
+from jobs.views import JobView, Status
+from medvae import __version__
+from medvae.engine.events import Event, Stop
+from medvae.errors import JobError
+from medvae.workspace import Workspace
+
+MAX_ATTEMPTS = 3
+_SWEEP_LIMIT = 100
+_QUEUED, _RUNNING, _FAILED, _CANCELLED = (
+    status.value for status in (Status.QUEUED, Status.RUNNING, Status.FAILED, Status.CANCELLED)
+)
+_DIED_TOO_OFTEN = (
+    "the worker died each time it ran this job, and its tries are used up; when memory runs out, "
+    "a smaller training.batch_size helps"
+)
+
+
+class LeaseLost(Exception):
+    """The attempt is no longer the current one: whoever made it must stop and write nothing."""
+
+
+def database_url(workspace: Workspace) -> str:
+    """`MEDVAE_DATABASE_URL`, else a SQLite file in the workspace."""
+    return os.environ.get("MEDVAE_DATABASE_URL") or f"sqlite:///{workspace.state / 'jobs.db'}"
+
+
+class Store:
+    """The operations on one job table."""
+
+    def __init__(self, url: str) -> None:
+        self._database = Database(url)
+        self._now = self._database.now
+        self._columns = (Job, self._now.alias("now"))
+        self.events = EventLog(self._database)
+        self.roster = Roster(self._database)
+
+    def close(self) -> None:
+        self._database.close()
+
+    # Submitting and reading
+
+    def add(
+        self,
+        kind: str,
+        *,
+        name: str | None = None,
+        config: dict[str, Any] | None = None,
+        payload: dict[str, Any] | None = None,
+        parent: str | None = None,
+        priority: int = 0,
+        max_attempts: int = MAX_ATTEMPTS,
+    ) -> str:
+        """Put a new job at the end of the line of its priority; returns its id."""
+        while True:
+            job_id = new_name()
+            row = Job.insert(
+                id=job_id,
+                kind=kind,
+                status=_QUEUED,
+                name=name or job_id,
+                config=config,
+                payload=payload or {},
+                parent=parent,
+                priority=priority,
+                position=Job.select(fn.COALESCE(fn.MAX(Job.position), 0) + 1),
+                max_attempts=max_attempts,
+                created=self._now,
+                nudged_at=self._now,
+                version=__version__,
+            )
+            if self._database.change(row.on_conflict_ignore()):
+                return job_id
+
+    def job(self, job_id: str) -> JobView:
+        found = self._database.rows(Job.select(*self._columns).where(Job.id == job_id))
+        if not found:
+            raise JobError(f"there is no job {job_id!r}")
+        return _view(found[0])
+
+    def jobs(
+        self, limit: int = 50, statuses: Sequence[Status] = (), parent: str | None = None
+    ) -> list[JobView]:
+        """The newest first."""
+        query = Job.select(*self._columns).order_by(Job.created.desc()).limit(limit)
+        if parent is not None:
+            query = query.where(Job.parent == parent)
+        # One query a status: each is a short walk along an index, all in one would sort the table.
+        queries = [query.where(Job.status == status.value) for status in statuses] or [query]
+        found = [_view(row) for query in queries for row in self._database.rows(query)]
+        return sorted(found, key=lambda job: job.created, reverse=True)[:limit]
+
+    def queue_position(self, job_id: str) -> int | None:
+        """1 = next in line; None when the job does not wait."""
+        other = Job.alias()
+        ahead = (other.priority > Job.priority) | (
+            (other.priority == Job.priority) & (other.position < Job.position)
+        )
+        count = other.select(fn.COUNT(other.id)).where((other.status == _QUEUED) & ahead)
+        query = Job.select(count).where((Job.id == job_id) & (Job.status == _QUEUED))
+        return next((int(number) + 1 for (number,) in self._database.rows(query.tuples())), None)
+
+    def waiting(self) -> int:
+        """How many jobs are in line."""
+        query = Job.select(fn.COUNT(Job.id)).where(Job.status == _QUEUED)
+        return int(self._database.rows(query.tuples())[0][0])
+
+    # The life of one attempt
+
+    def claim(self, worker_id: str, lease: float, job_id: str | None = None) -> JobView | None:
+        """Take the named job or the first in line; None when there is none to take."""
+        line = Job.select(Job.id).where(Job.status == _QUEUED)
+        if job_id is not None:
+            line = line.where(Job.id == job_id)
+        line = line.order_by(Job.priority.desc(), Job.position).limit(1)
+        if self._database.row_locks:
+            line = line.for_update(skip_locked=True)
+        return self._change(
+            (Job.id == line) & (Job.status == _QUEUED),
+            status=_RUNNING,
+            attempt=Job.attempt + 1,
+            owner=worker_id,
+            lease_until=self._now + lease,
+            started=self._now,
+        )
+
+    def extend_lease(
+        self, job_id: str, attempt: int, lease: float, events: Sequence[Event] = ()
+    ) -> Stop | None:
+        """A sign of life, with what happened since the last one; returns what a person asked.
+
+        Raises `LeaseLost`, and stores nothing, when the attempt is no longer the current one.
+        """
+        extend = (
+            Job.update(lease_until=self._now + lease, last_seq=Job.last_seq + len(events))
+            .where(_current(job_id, attempt))
+            .returning(Job.last_seq, Job.stop)
+        )
+        with self._database.transaction():
+            found = self._database.rows(extend)
+            if not found:
+                raise LeaseLost(f"{job_id}, attempt {attempt}")
+            if events:
+                first = found[0].last_seq - len(events) + 1
+                self.events.append(job_id, attempt, first, events)
+        return None if found[0].stop is None else Stop(found[0].stop)
+
+    def finish(
+        self,
+        job_id: str,
+        attempt: int,
+        status: Status,
+        result: dict[str, Any] | None = None,
+        error: str | None = None,
+    ) -> None:
+        """The end of the job; raises `LeaseLost` for an attempt that is not the current one."""
+        finished = self._change(
+            _current(job_id, attempt),
+            status=status.value,
+            result=result,
+            error=error,
+            ended=self._now,
+            lease_until=None,
+            stop=None,
+        )
+        if finished is None:
+            raise LeaseLost(f"{job_id}, attempt {attempt}")
+
+    def release(self, job_id: str, attempt: int) -> Status:
+        """Give a paused job back to its place in the line; the pause does not count as a try."""
+        cancelled = Job.stop == Stop.CANCEL.value
+        released = self._change(
+            _current(job_id, attempt),
+            status=Case(None, [(cancelled, _CANCELLED)], _QUEUED),
+            ended=Case(None, [(cancelled, self._now)], None),
+            stop=Case(None, [(Job.stop == Stop.KEEP.value, Stop.KEEP.value)], None),
+            max_attempts=Job.max_attempts + 1,
+            nudged_at=self._now,
+            lease_until=None,
+        )
+        if released is None:
+            raise LeaseLost(f"{job_id}, attempt {attempt}")
+        return released.status
+
+    # What people ask
+
+    def request_stop(self, job_id: str, stop: Stop) -> JobView | None:
+        """Ask a running job to end; None when it does not run. A cancel is never weakened."""
+        strongest = Case(None, [(Job.stop == Stop.CANCEL.value, Stop.CANCEL.value)], stop.value)
+        return self._change((Job.id == job_id) & (Job.status == _RUNNING), stop=strongest)
+
+    def cancel_idle(self, job_id: str) -> JobView | None:
+        """Cancel a job that waits, or whose worker is gone; None when it is neither."""
+        idle = (Job.status == _QUEUED) | ((Job.status == _RUNNING) & (Job.lease_until < self._now))
+        return self._change(
+            (Job.id == job_id) & idle,
+            status=_CANCELLED,
+            ended=self._now,
+            lease_until=None,
+            stop=None,
+        )
+
+    def requeue(self, job_id: str, *, forget_events: bool) -> JobView | None:
+        """Put a failed or cancelled job back in line with fresh tries; None when it is neither."""
+        with self._database.transaction():
+            queued = self._change(
+                (Job.id == job_id) & Job.status.in_([_FAILED, _CANCELLED]),
+                status=_QUEUED,
+                max_attempts=Job.attempt + MAX_ATTEMPTS,
+                nudged_at=self._now,
+                ended=None,
+                error=None,
+                stop=None,
+            )
+            if queued and forget_events:
+                self.events.forget(job_id)
+        return queued
+
+    def move_first(self, job_id: str) -> JobView | None:
+        """Make a waiting job the next in line; None when it does not wait."""
+        line = Job.alias()
+        waiting = line.status == _QUEUED
+        return self._change(
+            (Job.id == job_id) & (Job.status == _QUEUED),
+            priority=line.select(fn.MAX(line.priority)).where(waiting),
+            position=line.select(fn.MIN(line.position) - 1).where(waiting),
+        )
+
+    def rename(self, job_id: str, name: str) -> JobView | None:
+        return self._change(Job.id == job_id, name=name)
+
+    def delete(self, job_id: str) -> bool:
+        """Remove a job that does not run, and its events; False when there was none to remove."""
+        gone = Job.delete().where((Job.id == job_id) & (Job.status != _RUNNING))
+        with self._database.transaction():
+            deleted = bool(self._database.change(gone))
+            if deleted:
+                self.events.forget(job_id)
+        return deleted
+
+    # Dead workers and lost nudges
+
+    def expire(self, worker_ids: Sequence[str]) -> None:
+        """These workers are known to be dead: their leases end now."""
+        theirs = (Job.status == _RUNNING) & Job.owner.in_(worker_ids)
+        self._change_all(theirs, lease_until=self._now - 1)
+
+    def reap(self) -> list[JobView]:
+        """Queue the jobs whose lease ran out again; end those cancelled, or out of tries."""
+        cancelled = Job.stop == Stop.CANCEL.value
+        spent = Job.attempt >= Job.max_attempts
+        return self._change_all(
+            (Job.status == _RUNNING) & (Job.lease_until < self._now),
+            status=Case(None, [(cancelled, _CANCELLED), (spent, _FAILED)], _QUEUED),
+            error=Case(None, [(cancelled, None), (spent, _DIED_TOO_OFTEN)], None),
+            ended=Case(None, [(cancelled | spent, self._now)], None),
+            stop=Case(None, [(cancelled | spent, None)], Job.stop),
+            lease_until=None,
+            nudged_at=0.0,
+        )
+
+    def sweep(self, older_than: float) -> list[str]:
+        """Waiting jobs, first in line first, whose nudge may be lost; it counts as sent now."""
+        lost = (
+            Job.select(Job.id)
+            .where((Job.status == _QUEUED) & (Job.nudged_at <= self._now - older_than))
+            .order_by(Job.priority.desc(), Job.position)
+            .limit(_SWEEP_LIMIT)
+        )
+        return [job.id for job in self._change_all(Job.id.in_(lost), nudged_at=self._now)]
+
+    # Within
+
+    def _change(self, where: Any, **values: Any) -> JobView | None:
+        """The one changed row, as it is after the change."""
+        changed = self._change_all(where, **values)
+        return changed[0] if changed else None
+
+    def _change_all(self, where: Any, **values: Any) -> list[JobView]:
+        query = Job.update(**values).where(where).returning(*self._columns)
+        return [_view(row) for row in self._database.rows(query)]
+
+
+def _current(job_id: str, attempt: int) -> Any:
+    return (Job.id == job_id) & (Job.attempt == attempt) & (Job.status == _RUNNING)
+
+
+_PLAIN_FIELDS = sorted(JobView.__dataclass_fields__.keys() - {"status", "stop", "seconds"})
+
+
+def _view(row: Any) -> JobView:
+    status = Status(row.status)
+    until = row.ended if status.ended else row.now
+    begun = row.started is not None and status is not Status.QUEUED
+    return JobView(
+        **{name: getattr(row, name) for name in _PLAIN_FIELDS},
+        status=status,
+        stop=None if row.stop is None else Stop(row.stop),
+        seconds=max(0.0, until - row.started) if begun else None,
+    )

@@ -1,0 +1,100 @@
+"""What travels through the queue (a job's id) and what is run for each kind of job.
+
+Importing it does not import torch: a runner imports the science when it is called.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jobs.store import Store
+from jobs.views import JobView
+from medvae.config import Config
+from medvae.engine.events import OnEvent, ShouldStop, Stop
+from medvae.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+Nudge = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A claimed job and the place to do it in."""
+
+    job: JobView
+    folder: Path
+    workspace: Workspace
+    device: str | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a runner ended: `stopped` is None when it went to its end, `error` is for the user."""
+
+    result: dict[str, Any] = field(default_factory=dict)
+    stopped: Stop | None = None
+    error: str | None = None
+
+
+Runner = Callable[[Assignment, OnEvent, ShouldStop], Outcome]
+
+
+def attach(queue: Any, take: Callable[[str], None]) -> Nudge:
+    """Register the one task of the queue; returns what sends it. Only a worker's `take` is run."""
+
+    @queue.task(name="take_job")  # type: ignore[untyped-decorator]
+    def take_job(job_id: str) -> None:
+        take(job_id)
+
+    def nudge(job_id: str) -> None:
+        try:
+            take_job(job_id)
+        except Exception as error:  # each queue has errors of its own, and a sweep makes up for all
+            logger.warning("could not nudge a worker for job %s: %s", job_id, error)
+
+    return nudge
+
+
+def recover(store: Store, nudge: Nudge, older_than: float) -> None:
+    """Queue the jobs of dead workers again and send the nudges that may be lost."""
+    for job in store.reap():
+        logger.warning("job %s lost its worker and is now %s", job.id, job.status.value)
+    for job_id in store.sweep(older_than):
+        nudge(job_id)
+
+
+def train(assignment: Assignment, on_event: OnEvent, should_stop: ShouldStop) -> Outcome:
+    from medvae.engine.experiment import run_training
+
+    config = Config.parse(assignment.job.config, f"job {assignment.job.id}")
+    if assignment.device is not None:
+        config = config.override({"training.device": assignment.device})
+    run = run_training(config, assignment.folder, assignment.workspace, on_event, should_stop)
+    return Outcome(run.summary(), run.stopped)
+
+
+def evaluate(assignment: Assignment, on_event: OnEvent, should_stop: ShouldStop) -> Outcome:
+    """Payload: `run`, whose model is evaluated; `data`, a folder other than the run's own."""
+    from medvae.engine.experiment import BEST, run_evaluation
+
+    payload, workspace = assignment.job.payload, assignment.workspace
+    run = run_evaluation(
+        workspace.run_folder(payload["run"]) / BEST,
+        workspace,
+        on_event,
+        should_stop,
+        data=payload.get("data"),
+        folder=assignment.folder if payload.get("data") else None,
+    )
+    return Outcome(run.summary(), run.stopped)
+
+
+def warm_up() -> None:
+    """Import what the runners need, so that the first job does not wait for it."""
+    import medvae.engine.experiment  # noqa: F401
+
+
+RUNNERS: Mapping[str, Runner] = {"train": train, "evaluate": evaluate}

@@ -1,0 +1,235 @@
+"""The command line: each command on real files, and what it says when something is wrong."""
+
+import csv
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from typer.main import get_command
+
+import main
+from medvae.data.phantom import draw_phantom
+from medvae.engine.detector import AnomalyDetector
+from medvae.workspace import PROJECT, Workspace
+
+TINY = (
+    "--set data.phantoms=40 --set model.image_size=32 --set model.width=4 "
+    "--set model.latent_size=8 --set training.epochs=2 --set training.batch_size=8 "
+    "--set data.validation_fraction=0.3"
+)
+
+
+class Ran:
+    """What a command printed and how it ended."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code = code
+        self.out = out
+        self.err = err
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run a command line in this process, through the same `main` as the terminal's."""
+
+    def call(line: str) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["main.py", *shlex.split(line)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main.main()
+        printed = capsys.readouterr()
+        return Ran(int(ended.value.code or 0), printed.out, printed.err)
+
+    return call
+
+
+def size_of(picture: Path) -> tuple[int, int]:
+    with Image.open(picture) as image:
+        return image.size
+
+
+@pytest.fixture
+def trained(run) -> Path:
+    """The home of a tiny trained run named `first`."""
+    result = run(f"train --name first {TINY}")
+    assert result.code == 0, result.err
+    return Workspace.current().home
+
+
+def test_train_writes_a_model_a_report_card_and_an_evaluation_and_says_where(run) -> None:
+    result = run(f"train --name first {TINY}")
+    written = [Path(path) for path in re.findall(r"^wrote (.+)$", result.out, re.MULTILINE)]
+    assert {"best.pth", "split.json", "evaluation.json", "report_card.png"} <= {
+        path.name for path in written
+    }
+    assert all(path.is_file() for path in written)
+    assert Workspace.current().promoted.is_file()
+    assert not (Workspace.current().run_folder("first") / "last.pth").exists()
+
+
+def test_evaluate_repeats_the_figures_from_the_checkpoint_alone(run, trained: Path) -> None:
+    folder = Workspace.current().run_folder("first")
+    first = (folder / "evaluation.json").read_text()
+    (folder / "evaluation.json").unlink()
+    (folder / "split.json").unlink()
+    result = run(f"evaluate --model {folder / 'best.pth'}")
+    assert result.code == 0, result.err
+    assert json.loads((folder / "evaluation.json").read_text()) == json.loads(first)
+
+
+def test_detect_writes_a_heatmap_an_image_and_a_table(run, trained: Path, tmp_path: Path) -> None:
+    good = tmp_path / "scan.png"
+    Image.fromarray(draw_phantom(5, "effusion").image).save(good)
+    bad = tmp_path / "notes.jpg"
+    bad.write_text("not an image")
+    result = run(f"detect {good} {bad} --out {tmp_path / 'out'}")
+    with (tmp_path / "out" / "scores.csv").open(newline="") as table:
+        rows = list(csv.DictReader(table))
+    assert size_of(tmp_path / "out" / "scan_heatmap.png") == (3 * 384, 384)
+    assert float(rows[0]["elbo"]) > 0
+    assert rows[1]["error"].startswith("notes.jpg: not an image")
+    assert result.code == 2
+    assert result.err.strip() == "error: 1 of 2 files could not be read"
+
+
+def test_report_card_goes_where_it_is_told(run, trained: Path, tmp_path: Path) -> None:
+    result = run(f"report-card --out {tmp_path / 'card.png'} --seed 4")
+    assert result.code == 0, result.err
+    assert size_of(tmp_path / "card.png") == (1800, 1260)
+
+
+def test_a_second_model_is_promoted_only_when_told(run, trained: Path) -> None:
+    before = Workspace.current().promoted.read_bytes()
+    result = run(f"train --name second {TINY} --set training.seed=1")
+    assert "not promoted" in result.out
+    assert Workspace.current().promoted.read_bytes() == before
+    assert run("promote second").code == 0
+    assert AnomalyDetector.load(Workspace.current().promoted).card.run == "second"
+
+
+def test_a_finished_run_is_not_run_again(run, trained: Path) -> None:
+    checkpoint = Workspace.current().run_folder("first") / "best.pth"
+    before = checkpoint.stat().st_mtime_ns
+    assert run(f"train --name first {TINY}").code == 0
+    assert checkpoint.stat().st_mtime_ns == before
+
+
+def test_data_import_says_what_is_in_a_zip(run, tmp_path: Path) -> None:
+    folder = tmp_path / "set" / "pictures"
+    for index in range(24):
+        for label, lesion in (("NORMAL", None), ("PNEUMONIA", "nodule")):
+            file = folder / label / f"{label.lower()}{index:03d}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(draw_phantom(index + (lesion is None) * 100, lesion, 32).image).save(
+                file
+            )
+    archive = shutil.make_archive(str(tmp_path / "images"), "zip", tmp_path / "set")
+    result = run(
+        f"data import {archive} --set model.image_size=32 --set data.validation_fraction=0.3"
+    )
+    assert result.code == 0, result.err
+    assert "24 normal and 24 sick images of 48 patients" in result.out
+    assert "pooled protocol" in result.out
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("train --data no/such/folder", "no such folder"),
+        ("train --set model.latent_size=0", "model.latent_size"),
+        ("train --set training.epochs=-1", "training.epochs"),
+        ("train --set training.speed=9", "training.speed"),
+        ("train --set training", "expected SECTION.KEY=VALUE"),
+        ("train --config nowhere", "no configuration nowhere"),
+        ("train --set training.device=cuda:7", "cuda:7"),
+        ("train --set training.device=toaster", "unknown device"),
+        ("evaluate", "no such checkpoint; train a model first"),
+        ("detect scan.png --out out --model main.py", "not a checkpoint"),
+        ("promote nobody", "no such checkpoint"),
+        ("data import nothing.zip", "no such file or folder"),
+    ],
+)
+def test_bad_input_gets_one_line_and_exit_code_2(run, line: str, message: str) -> None:
+    result = run(line)
+    assert result.code == 2
+    assert message in result.err
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1
+
+
+def test_an_empty_folder_and_one_of_text_files_are_told_apart(run, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    texts = tmp_path / "texts" / "NORMAL"
+    texts.mkdir(parents=True)
+    (texts / "a.txt").write_text("hello")
+    only_sick = tmp_path / "only_sick" / "PNEUMONIA"
+    only_sick.mkdir(parents=True)
+    Image.fromarray(draw_phantom(0, "nodule", 32).image).save(only_sick / "a1.png")
+    assert "no folder NORMAL or PNEUMONIA" in run(f"train --data {empty}").err
+    assert "no image file in its label folders" in run(f"train --data {texts.parent}").err
+    assert "no normal one" in run(f"train --data {only_sick.parent}").err
+
+
+def test_ctrl_c_saves_and_the_same_command_ends_with_the_same_weights(tmp_path: Path) -> None:
+    # Real processes, since the signal has to reach a real terminal's child.
+    line = [sys.executable, "main.py", "train", *shlex.split(TINY), "--set", "training.epochs=400"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [*line, "--name", "broken"], cwd=PROJECT, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for printed in process.stdout:
+        if printed.startswith("epoch  20"):
+            process.send_signal(signal.SIGINT)
+            break
+    begun = time.monotonic()
+    rest = process.stdout.read()
+    assert process.wait(20) == 130
+    assert time.monotonic() - begun < 5
+    assert "go on with the same command and --name broken" in rest
+    process.stdout.close()
+    for name in ("broken", "whole"):
+        subprocess.run(
+            [*line, "--name", name], cwd=PROJECT, env=environment, check=True, capture_output=True
+        )
+    home = Workspace.current()
+    resumed, whole = (
+        torch.load(home.run_folder(name) / "best.pth", weights_only=True)
+        for name in ("broken", "whole")
+    )
+    assert resumed["best_epoch"] == whole["best_epoch"]
+    for key, weights in whole["weights"].items():
+        assert torch.equal(weights, resumed["weights"][key]), key
+
+
+def test_help_does_not_start_torch() -> None:
+    code = "import sys, main; sys.exit('torch' in sys.modules or 'gradio' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=False).returncode == 0
+
+
+def test_every_command_line_in_the_readme_is_one_that_exists() -> None:
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^(?:\.venv/bin/)?python main\.py ?(.*?)(?:\s+#.*)?$", readme, re.MULTILINE)
+    assert len(lines) > 8
+    for line in lines:
+        words = shlex.split(line)
+        command = get_command(main.app)
+        path = []
+        while words and words[0] in getattr(command, "commands", {}):
+            command = command.commands[words[0]]
+            path.append(words.pop(0))
+        known = {option for parameter in command.params for option in parameter.opts}
+        used = {word for word in words if word.startswith("--")}
+        assert used <= known, f"{line}: {used - known}"
+        assert not words or path or used, line
