@@ -113,6 +113,8 @@ def evaluate(model: ModelOption = None, data: DataOption = None) -> None:
     folder = path.parent / f"{path.stem}-on-{Path(data).name}" if data else _home_of(path)
     with ConsoleProgress() as progress, _interruptible() as should_stop:
         outcome = run_evaluation(path, workspace, progress, should_stop, data, folder)
+    if outcome.evaluation is None:
+        raise KeyboardInterrupt
     print(outcome.evaluation.summary())
     _print_files(outcome.files)
 
@@ -255,6 +257,7 @@ def _settings(config: str, data: str | None, changes: list[str] | None) -> Confi
 def _interruptible() -> "Iterator[ShouldStop]":
     """The first Ctrl-C or SIGTERM asks the run to save and end; a second one ends it at once."""
     from medvae.engine.events import Stop
+    from medvae.engine.experiment import Stopped
 
     asked: list[Stop] = []
 
@@ -266,6 +269,8 @@ def _interruptible() -> "Iterator[ShouldStop]":
     before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: asked[0] if asked else None
+    except Stopped:
+        raise KeyboardInterrupt from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

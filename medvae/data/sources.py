@@ -3,6 +3,7 @@
 import os
 import shutil
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,13 +42,15 @@ def unpack_zip(archive: Path, workspace: Workspace, on_progress: OnProgress) -> 
     try:
         with zipfile.ZipFile(archive) as opened:
             members = [m for m in opened.infolist() if not m.filename.startswith("__MACOSX")]
+            if not members:
+                raise DataError(f"{archive}: an empty ZIP; expected a data set")
             for done, member in enumerate(members, start=1):
                 opened.extract(member, partial)  # drops drive letters and `..` by itself
                 on_progress(done, len(members))
         partial.replace(target)
     except FileNotFoundError:
         raise DataError(f"{archive}: no such file or folder; expected a data set") from None
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise DataError(f"{archive}: not a ZIP that can be unpacked ({error})") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -49,8 +49,9 @@ def detect_files(
         file: {"file": str(file), "error": reason} for file, reason in errors.items()
     }
     lines = dict(errors)
+    taken: set[str] = set()
     for done, (file, detection) in enumerate(zip(inputs, detections, strict=True), start=1):
-        picture = out / f"{file.stem}_heatmap.png"
+        picture = out / _free_name(file.stem, taken)
         Image.fromarray(side_by_side(detection)).save(picture)
         rows[file] = {"file": str(file), **_row(detection), "heatmap": picture.name}
         lines[file] = f"{file.name}: {describe(detection)} → {picture}"
@@ -82,15 +83,6 @@ def side_by_side(detection: Detection) -> np.ndarray:
     return np.concatenate([*(np.repeat(g[..., None], 3, axis=2) for g in gray), heat], axis=1)
 
 
-def _free_name(out: Path, stem: str, taken: Sequence[object]) -> Path:
-    """Where a picture goes; files of the same name from several folders are numbered."""
-    name, count = f"{stem}_heatmap.png", 1
-    while name in taken:
-        count += 1
-        name = f"{stem}_{count}_heatmap.png"
-    return out / name
-
-
 def _read(
     files: Sequence[Path], size: int, on_event: OnEvent
 ) -> tuple[dict[Path, np.ndarray], dict[Path, str]]:
@@ -106,6 +98,16 @@ def _read(
             errors[file] = f"{file}: {os.strerror(error.errno or 0)}"
         on_event(Preparing("Reading", done, len(files)))
     return inputs, errors
+
+
+def _free_name(stem: str, taken: set[str]) -> str:
+    """A picture's name; files of the same name from several folders are numbered."""
+    name, count = f"{stem}_heatmap.png", 1
+    while name in taken:
+        count += 1
+        name = f"{stem}_{count}_heatmap.png"
+    taken.add(name)
+    return name
 
 
 def _row(detection: Detection) -> dict[str, object]:

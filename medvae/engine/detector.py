@@ -91,7 +91,11 @@ class AnomalyDetector:
         source = Path(path)
         content = checkpoint.load(source, "model")
         compute = choose_compute(device, "fp32")
-        return cls(content, checkpoint.config_of(content, source), source, compute)
+        config = checkpoint.config_of(content, source)
+        try:
+            return cls(content, config, source, compute)
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"{source}: incomplete ({error}); train it again") from None
 
     @property
     def card(self) -> ModelCard:

@@ -123,8 +123,9 @@ def evaluate(detector: AnomalyDetector, tested: TestScores, data: str, protocol:
             name: _estimate(metric(sick, values, weights)) for name, values in tested.values.items()
         }
 
-    sensitivity = weights @ (called & sick) / (weights @ sick)
-    specificity = weights @ (~called & ~sick) / (weights @ ~sick)
+    with np.errstate(invalid="ignore"):  # a resample of one class only does not count
+        sensitivity = weights @ (called & sick) / (weights @ sick)
+        specificity = weights @ (~called & ~sick) / (weights @ ~sick)
     return Evaluation(
         data=data,
         protocol=protocol,

@@ -121,5 +121,7 @@ def to_record(event: Event) -> dict[str, Any]:
 def from_record(record: dict[str, Any]) -> Event:
     """The inverse of `to_record`."""
     values = {key: value for key, value in record.items() if key != "kind"}
+    if values.get("stopped") is not None:
+        values["stopped"] = Stop(values["stopped"])
     event: Event = _KINDS[record["kind"]](**values)
     return event

@@ -39,7 +39,7 @@ HISTOGRAMS = "scores.png"
 
 
 class Stopped(Exception):
-    """Raised inside preparation when a stop is requested; never leaves this module."""
+    """A stop was requested while images were being prepared; raised by `load_images`."""
 
     def __init__(self, stop: Stop) -> None:
         self.stop = stop
@@ -71,13 +71,15 @@ class TrainingOutcome:
 
 @dataclass(frozen=True)
 class EvaluationOutcome:
-    evaluation: Evaluation
+    """`evaluation` is None when it was stopped before."""
+
+    evaluation: Evaluation | None
     files: list[Path]
     stopped: Stop | None = None
 
     def summary(self) -> dict[str, Any]:
         return {
-            "evaluation": self.evaluation.to_json(),
+            "evaluation": self.evaluation.to_json() if self.evaluation else None,
             "files": [str(file) for file in self.files],
         }
 
@@ -97,11 +99,21 @@ def run_training(
     """
     if (folder / BEST).exists():
         return _outcome(folder, checkpoint.load(folder / BEST, "model"), workspace)
-    compute = choose_compute(config.training.device, config.training.precision)
     try:
-        images = load_images(config, workspace, on_event, should_stop)
+        return _train(config, folder, workspace, on_event, should_stop)
     except Stopped as request:
         return TrainingOutcome(request.stop)
+
+
+def _train(
+    config: Config,
+    folder: Path,
+    workspace: Workspace,
+    on_event: OnEvent,
+    should_stop: ShouldStop,
+) -> TrainingOutcome:
+    compute = choose_compute(config.training.device, config.training.precision)
+    images = load_images(config, workspace, on_event, should_stop)
     divided = _split_of_run(images, config, folder)
     training = config.training
     loaders = build_healthy_loaders(
@@ -116,10 +128,10 @@ def run_training(
     fitted = trainer.fit(on_event, should_stop)
     if fitted.stopped in (Stop.CANCEL, Stop.PAUSE):
         return TrainingOutcome(fitted.stopped)
-    on_event(Preparing("Calibrating on healthy validation images", 0, 1))
+    _begin("Calibrating on healthy validation images", on_event, should_stop)
     content = _model_content(config, folder.name, fitted, loaders, images, divided)
     if any(record.label == "sick" for record in divided.test):
-        on_event(Preparing("Evaluating on the test set", 0, 1))
+        _begin("Evaluating on the test set", on_event, should_stop)
         detector = AnomalyDetector(content, config, folder / BEST, choose_compute("auto", "fp32"))
         evaluation, _ = _evaluate_into(folder, detector, images, divided)
         content["metrics"] = evaluation.to_json()
@@ -142,8 +154,11 @@ def run_evaluation(
     holds an image that the model was trained on.
     """
     detector = AnomalyDetector.load(model)
-    images, test = load_test_set(detector, workspace, on_event, should_stop, data)
-    on_event(Preparing("Evaluating on the test set", 0, 1))
+    try:
+        images, test = load_test_set(detector, workspace, on_event, should_stop, data)
+        _begin("Evaluating on the test set", on_event, should_stop)
+    except Stopped as request:
+        return EvaluationOutcome(None, [], request.stop)
     target = folder or model.parent
     evaluation, files = _evaluate_into(target, detector, images, test)
     return EvaluationOutcome(evaluation, files)
@@ -221,6 +236,14 @@ def sick_sample(
     records = [sick[i] for i in order]
     inputs = [images.pixels[record.row] for record in records]
     return list(detector.detect_inputs(inputs, [record.path for record in records]))
+
+
+def _begin(stage: str, on_event: OnEvent, should_stop: ShouldStop) -> None:
+    """Announce a stage that runs to its end, unless somebody asked to stop before it."""
+    stop = should_stop()
+    if stop in (Stop.CANCEL, Stop.PAUSE):
+        raise Stopped(stop)
+    on_event(Preparing(stage, 0, 1))
 
 
 def _outcome(

@@ -96,10 +96,10 @@ class Trainer:
         stopped: Stop | None = None
         while self.epoch < training.epochs and stopped is None:
             stopped = self._run_epoch(on_event, should_stop)
-        if stopped is Stop.PAUSE:
-            self._save(on_event)
         if stopped is Stop.KEEP:
             self._validate_and_compare(self.epoch + 1)
+        if stopped is not Stop.CANCEL:
+            self._save(on_event)
             if not self.best.weights:
                 raise self._diverged()
         on_event(

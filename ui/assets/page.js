@@ -1,0 +1,52 @@
+// Keeps the URL and the page in step, and remembers light or dark. Nothing else lives here.
+(() => {
+  const place = () => new URLSearchParams(location.search);
+
+  // Changes part of the URL as a new entry of the history: { tab, run }.
+  function change(parts) {
+    const next = place();
+    for (const [name, value] of Object.entries(parts)) {
+      if (value) next.set(name, value);
+      else next.delete(name);
+    }
+    if (next.toString() === place().toString()) return false;
+    history.pushState(null, "", "?" + next);
+    return true;
+  }
+
+  // The hidden button reads the URL and puts the page where it says.
+  const follow = () => document.querySelector("#follow-url")?.click();
+
+  function ask(question, run) {
+    return window.confirm(question) ? run : "";
+  }
+
+  window.medvae = {
+    query: () => location.search,
+    show: (parts) => { change(parts); },
+    confirmCancel: (run) => ask("Cancel this run? What it has learnt so far is thrown away.", run),
+    confirmDelete: (run) => ask("Delete this run with its files? This cannot be undone.", run),
+    restoreTheme: () => {
+      const chosen = localStorage.getItem("medvae-theme");
+      if (chosen) document.body.classList.toggle("dark", chosen === "dark");
+    },
+  };
+
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("[data-theme-switch]")) {
+      const dark = document.body.classList.toggle("dark");
+      localStorage.setItem("medvae-theme", dark ? "dark" : "light");
+      return;
+    }
+    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    const link = event.target.closest("a[data-place]");
+    const row = event.target.closest("tr[data-href]");
+    const target = link ? link.getAttribute("href") : row?.dataset.href;
+    if (!target) return;
+    event.preventDefault();
+    const wanted = new URLSearchParams(target);
+    if (change({ tab: wanted.get("tab"), run: wanted.get("run") })) follow();
+  });
+
+  window.addEventListener("popstate", follow);
+})();

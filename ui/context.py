@@ -1,0 +1,46 @@
+"""What every tab works with, made once and shared by all pages of this process."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+import gradio as gr
+
+from jobs.launcher import WorkerProcess
+from jobs.service import JobService
+from medvae.errors import MedVAEError
+from medvae.workspace import Workspace
+from ui.history import Histories
+from ui.models import ActiveModel
+from ui.results import RecentResults
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Context:
+    """`worker` is None when the workers run elsewhere."""
+
+    workspace: Workspace
+    service: JobService
+    model: ActiveModel
+    histories: Histories
+    results: RecentResults
+    worker: WorkerProcess | None = None
+    born: float = field(default_factory=time.monotonic)
+
+
+def told(handler: Callable[P, R]) -> Callable[P, R]:
+    """Show the errors that a user is meant to read as a message on the page."""
+
+    @wraps(handler)
+    def with_message(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return handler(*args, **kwargs)
+        except MedVAEError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    return with_message
