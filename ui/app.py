@@ -54,7 +54,7 @@ def build_context(
 
 def build_app(context: Context) -> gr.Blocks:
     """The page: head, three tabs, and the URL that says where one is."""
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=UPLOADS_KEPT) as page:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=UPLOADS_KEPT, fill_width=True) as page:
         build_header(context)
         run = gr.Textbox("", visible=False)
         query = gr.Textbox("", visible=False)
@@ -63,7 +63,7 @@ def build_app(context: Context) -> gr.Blocks:
             with gr.Tab("Detect", id="detect") as detect:
                 build_detect_tab(context, detect)
             with gr.Tab("Train", id="train") as train:
-                build_train_tab(context, train, run)
+                build_train_tab(context, page, train, run)
             with gr.Tab("Runs", id="runs") as runs:
                 build_runs_tab(context, runs, run)
         route: dict[str, Any] = {
@@ -78,8 +78,6 @@ def build_app(context: Context) -> gr.Blocks:
         page.load(**route)
         page.load(None, js="medvae.restoreTheme")
         follow.click(**route)
-        for tab in (detect, train, runs):
-            tab.select(None, js=f"() => medvae.show({{ tab: '{tab.id}' }})")
     return page
 
 

@@ -93,13 +93,9 @@ def values_of(config: Config) -> list[Any]:
 
 
 def describe_preset(name: str) -> str:
-    """The comment at the top of a preset's file, as one paragraph."""
-    words: list[str] = []
-    for line in (CONFIGS / f"{name}.yaml").read_text(encoding="utf-8").splitlines():
-        if not line.startswith("#"):
-            break
-        words.append(line.lstrip("# ").strip())
-    return " ".join(words)
+    """The comment on the first line of a preset's file."""
+    with (CONFIGS / f"{name}.yaml").open(encoding="utf-8") as file:
+        return file.readline().lstrip("# ").strip()
 
 
 def _field(section: str, name: str, info: FieldInfo) -> FormField:

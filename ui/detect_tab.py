@@ -12,12 +12,14 @@ from jobs.views import JobView, Status
 from ui import detect_views as views
 from ui.context import Context, told
 from ui.looking import Look, OnProgress, Unreadable, look_at_files, look_at_test_images
-from ui.pictures import png_uri
+from ui.pictures import figure_uri, png_uri
+from ui.theme import canvas
 from ui.views import interval
 
 SHOWS_PROGRESS_FROM = 5  # images
 CARD_IMAGES = 5  # of a report card
 PERIOD = 2.0
+FORMATS = "JPEG, PNG (8 or 16 bit), TIFF, WebP or BMP; several at once."
 KINDS = [("Healthy", "normal"), ("Sick", "sick"), ("Both", "both")]
 
 
@@ -25,7 +27,7 @@ def build_detect_tab(context: Context, tab: gr.Tab) -> None:
     """Controls at the left, results at the right. Nothing is kept but a key to the last results."""
     with gr.Row(elem_classes="workbench"):
         with gr.Column(scale=0, min_width=300, elem_classes="controls"):
-            gr.HTML('<h2 class="step">Drop X-rays</h2>')
+            canvas('<h2 class="step">Drop X-rays</h2>')
             files = gr.File(
                 file_count="multiple",
                 show_label=False,
@@ -33,17 +35,18 @@ def build_detect_tab(context: Context, tab: gr.Tab) -> None:
                 elem_id="upload",
                 height=150,
             )
-            gr.HTML('<h2 class="step">Or look at test images</h2>')
+            canvas(f'<p class="meta">{FORMATS}</p>')
+            canvas('<h2 class="step">Or look at test images</h2>')
             with gr.Group():
                 which = gr.Radio(KINDS, value="both", label="Which", elem_id="sample-which")
                 with gr.Row():
-                    number = gr.Number(6, label="How many", precision=0, elem_id="sample-number")
-                    seed = gr.Number(0, label="Seed", precision=0, elem_id="sample-seed")
+                    number = gr.Number(6, label="How many", precision=0, min_width=80, elem_id="sample-number")
+                    seed = gr.Number(0, label="Seed", precision=0, min_width=80, elem_id="sample-seed")
             sample = gr.Button("Show test images", elem_id="sample")
-        with gr.Column(scale=1, min_width=320):
-            results = gr.HTML(elem_id="results")
+        with gr.Column(scale=1, min_width=320, elem_id="looks"):
             draw = gr.Button("Draw report card", elem_id="draw-card", visible=False)
-            card = gr.HTML(elem_id="card")
+            card = canvas(elem_id="card")
+            results = canvas(elem_id="results")
     key = gr.Textbox("", visible=False)
     seen = gr.Textbox("", visible=False)
 
@@ -118,7 +121,9 @@ def refresh_intro(context: Context, key: str, seen: str) -> Any:
     """What an empty tab says, as long as there are no results on it."""
     if key:
         return gr.skip()
-    text = views.intro(context.model.look(), _training(context))
+    model = context.model.look()
+    example = figure_uri(context.workspace.run_folder(model.run) / "report_card.png")
+    text = views.intro(model, _training(context), example)
     token = str(hash(text))
     return gr.skip() if token == seen else (text, token)
 

@@ -81,9 +81,14 @@ def _figure(path: Path, modified_ns: int, width: int) -> str:
 @functools.lru_cache(maxsize=256)
 def _film(path: Path, modified_ns: int) -> tuple[list[str], list[str]]:
     with Image.open(path) as strip:
-        side = strip.height // 2
+        side = strip.height / 2
+        number = round(strip.width / side)
+        step = strip.width / number
         rows = [
-            [strip.crop((x, top, x + side, top + side)) for x in range(0, strip.width, side)]
+            [
+                strip.crop(tuple(map(round, (n * step, top, (n + 1) * step, top + side))))
+                for n in range(number)
+            ]
             for top in (0, side)
         ]
     originals, reconstructions = (

@@ -40,7 +40,7 @@ def line_chart(title: str, unit: str, lines: Sequence[Line], marked: float | Non
     ]
     return (
         f'<figure class="chart"><figcaption><strong>{escape(title)}</strong> '
-        f'<span class="unit">{escape(unit)}</span>{_legend(drawn)}</figcaption>'
+        f'<span class="unit">{escape(unit)}</span><p>{_legend(drawn)}</p></figcaption>'
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         f'aria-label="{escape(title)} by epoch, newest: {escape(newest)}">{"".join(parts)}</svg>'
         "</figure>"

@@ -12,8 +12,9 @@ from jobs.views import JobView, Status
 from medvae.engine.events import Stop
 from medvae.errors import JobError
 from ui.context import Context, told
-from ui.runs_views import Row, details, runs_table
+from ui.runs_views import Row, details, heading, runs_table
 from ui.train_tab import stop_run
+from ui.theme import canvas
 from ui.train_views import curves, unknown_run
 
 PERIOD = 2.0
@@ -23,7 +24,8 @@ MODEL = "best.pth"
 
 def build_runs_tab(context: Context, tab: gr.Tab, run: gr.Textbox) -> None:
     """The table above, the chosen run with its buttons below."""
-    table = gr.HTML(elem_id="runs")
+    table = canvas(elem_id="runs")
+    head = canvas(elem_id="run-head")
     with gr.Row(elem_classes="actions"):
         use = gr.Button("Use this model for Detect", variant="primary", elem_id="use-model")
         keep = gr.Button("Stop and keep", elem_id="run-stop-keep")
@@ -31,14 +33,14 @@ def build_runs_tab(context: Context, tab: gr.Tab, run: gr.Textbox) -> None:
         retry = gr.Button("Retry from the start", elem_id="run-retry")
         cancel = gr.Button("Cancel run", elem_id="run-cancel")
         delete = gr.Button("Delete", elem_id="run-delete")
-    about = gr.HTML(elem_id="run-details")
+    about = canvas(elem_id="run-details")
     seen = gr.Textbox("", visible=False)
 
     buttons = [use, keep, resume, retry, cancel, delete]
     live: dict[str, Any] = {
         "fn": partial(show_runs, context),
         "inputs": [run, seen],
-        "outputs": [table, about, *buttons, seen],
+        "outputs": [table, head, about, *buttons, seen],
         "show_progress": "hidden",
         "queue": False,
         "trigger_mode": "once",
@@ -62,18 +64,17 @@ def build_runs_tab(context: Context, tab: gr.Tab, run: gr.Textbox) -> None:
 
 @told
 def show_runs(context: Context, run: str, seen: str) -> Any:
-    """Table, details, six buttons and a token; only what has changed since the token."""
+    """Table, heading, details, six buttons and a token; only what is new since that token."""
     rows = list_rows(context)
     chosen = next((row for row in rows if row.job.id == run), None) or _older(context, run)
-    table = runs_table(rows, run)
-    about = _about(context, chosen, run)
-    tokens = [str(hash(table)), str(hash(about))]
-    known = [*seen.split("|"), ""]
-    if tokens == known[:2]:
+    parts = [runs_table(rows, run), *_about(context, chosen, run)]
+    tokens = [str(hash(part)) for part in parts]
+    known = seen.split("|")
+    if tokens == known:
         return gr.skip()
+    known += [""] * len(parts)
     return (
-        gr.skip() if tokens[0] == known[0] else table,
-        gr.skip() if tokens[1] == known[1] else about,
+        *(gr.skip() if t == k else part for part, t, k in zip(parts, tokens, known, strict=False)),
         *(gr.Button(visible=possible) for possible in possible_actions(context, chosen)),
         "|".join(tokens),
     )
@@ -134,11 +135,12 @@ def delete_run(context: Context, run: str) -> Any:
     return ""
 
 
-def _about(context: Context, chosen: Row | None, run: str) -> str:
+def _about(context: Context, chosen: Row | None, run: str) -> tuple[str, str]:
+    """Heading and details of the chosen run."""
     if chosen is None:
-        return unknown_run(run) if run else ""
+        return (unknown_run(run) if run else "", "")
     folder = context.workspace.run_folder(chosen.job.id)
-    return details(chosen, curves(chosen.history), folder)
+    return heading(chosen), details(chosen, curves(chosen.history), folder)
 
 
 def _older(context: Context, run: str) -> Row | None:

@@ -24,6 +24,7 @@ from ui.views import (
     moment,
     notice,
     panel,
+    percent,
     tile,
     tiles,
 )
@@ -72,22 +73,28 @@ def runs_table(rows: Sequence[Row], chosen: str) -> str:
     )
 
 
-def details(row: Row, charts: str, folder: Path) -> str:
-    """Everything about one job: figures, curves, evaluation pictures, settings and files."""
+def heading(row: Row) -> str:
+    """What job this is, and how it stands."""
     job = row.job
     use = '<span class="badge in-use">used by Detect</span>' if row.in_use else ""
     kind = "Training" if job.kind == "train" else job.kind.capitalize()
-    head = (
-        f'<header class="run-head"><h2>{escape(job.name)}</h2>{badge(job)}{use}'
-        f'<p class="meta">{kind} on {escape(data_name(job.config))}, queued '
-        f"{moment(job.created)}, ran {duration(job.seconds)}</p></header>"
-    )
+    on = f" on {escape(data_name(job.config))}" if job.config else ""
     error = f'<p class="error" role="alert">{escape(job.error)}</p>' if job.error else ""
+    return (
+        f'<header class="run-head"><h2>{escape(job.name)}</h2>{badge(job)}{use}'
+        f'<p class="meta">{kind}{on}, queued {moment(job.created)}, ran {duration(job.seconds)}'
+        f"</p>{error}</header>"
+    )
+
+
+def details(row: Row, charts: str, folder: Path) -> str:
+    """Everything about one job: figures, curves, evaluation pictures, settings and files."""
+    job = row.job
     evaluation = (job.result or {}).get("evaluation")
     figures = evaluation_figures(evaluation) if evaluation else _not_evaluated(job)
     home = folder.parent / job.payload["run"] if "run" in job.payload else folder
     return (
-        f'<div class="details">{head}{error}{figures}{charts}{_pictures(home, folder)}'
+        f'<div class="details">{figures}{charts}{_pictures(home, folder)}'
         f"{_settings(job.config)}{_files(job, folder)}</div>"
     )
 
@@ -107,7 +114,7 @@ def evaluation_figures(evaluation: dict[str, Any]) -> str:
         tile(
             "Specificity",
             interval(evaluation["specificity"]),
-            f"Share of the healthy test images that it does not call unusual; {1 - fpr:.0%} was "
+            f"Share of the healthy test images that it does not call unusual; {percent(1 - fpr)} was "
             "the aim.",
         ),
         tile(
@@ -118,7 +125,7 @@ def evaluation_figures(evaluation: dict[str, Any]) -> str:
         tile(
             "Threshold",
             short(evaluation["threshold"]),
-            f"Set on healthy validation images alone, so that {fpr:.0%} of them exceed it.",
+            f"Set on healthy validation images alone, so that {percent(fpr)} of them exceed it.",
         ),
         tile("Test images", images, f"{evaluation['protocol']} split of {evaluation['data']}"),
     )
@@ -159,6 +166,11 @@ def _ranking(aurocs: dict[str, dict[str, float]], deciding: str) -> str:
         f'<td class="number">{interval(e)}</td></tr>'
         for name, e in ordered
     )
+    scale = (
+        '<tr><td></td><td class="scale"><span>0</span><span>0.5, guessing</span><span>1</span></td>'
+        "<td></td></tr>"
+    )
+    rows = scale + rows
     title = "AUROC of each score, and of the trivial baselines it must beat"
     return panel(title, f'<div class="scroll"><table class="ranking">{rows}</table></div>')
 

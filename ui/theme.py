@@ -5,6 +5,7 @@ and once for dark, each text colour at a contrast of 4.5 : 1 or more on its back
 """
 
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from gradio.themes.utils.colors import Color
@@ -163,3 +164,8 @@ def build_theme() -> gr.themes.Base:
         accordion_text_color_dark="*body_text_color",
     )
     return theme
+
+
+def canvas(value: str = "", **options: Any) -> gr.HTML:
+    """A place for HTML of our own, untouched by Gradio's styles for text."""
+    return gr.HTML(value, apply_default_css=False, **options)

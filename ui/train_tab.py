@@ -14,31 +14,31 @@ from medvae.config import Config, presets
 from medvae.data.cache import imported_roots
 from medvae.engine.events import Stop
 from medvae.errors import JobError
-from medvae.workspace import Workspace
 from ui.config_form import MAIN, FormField, describe_preset, form_fields, read_form, values_of
 from ui.context import Context, told
+from ui.theme import canvas
 from ui.train_views import curves, film, nothing_yet, run_status, unknown_run
 from ui.views import fault_list
 
 PERIOD = 1.0
 PHANTOMS, OTHER = "phantoms", "other"
-FIRST_PRESET = "quick"
+FIRST_PRESET = "default"
 
 Choice = tuple[str, str]
 
 
-def build_train_tab(context: Context, tab: gr.Tab, run: gr.Textbox) -> None:
+def build_train_tab(context: Context, page: gr.Blocks, tab: gr.Tab, run: gr.Textbox) -> None:
     """The form at the left, the run at the right. `run` holds the name from the URL."""
     with gr.Row(elem_classes="workbench"):
         with gr.Column(scale=0, min_width=340, elem_classes="controls"):
-            _build_form(context, tab, run)
+            _build_form(context, page, tab, run)
         with gr.Column(scale=1, min_width=320, elem_id="live"):
-            status = gr.HTML(elem_id="run-status")
+            status = canvas(elem_id="run-status")
             with gr.Row(elem_classes="actions"):
                 keep = gr.Button("Stop and keep", elem_id="stop-keep", visible=False)
                 cancel = gr.Button("Cancel run", elem_id="cancel", visible=False)
-            charts = gr.HTML(elem_id="curves")
-            strip = gr.HTML(elem_id="film")
+            charts = canvas(elem_id="curves")
+            strip = canvas(elem_id="film")
     seen = gr.Textbox("", visible=False)
     shown = gr.Textbox("", visible=False)  # the run on display, which the URL need not name
     live: dict[str, Any] = {
@@ -60,12 +60,12 @@ def build_train_tab(context: Context, tab: gr.Tab, run: gr.Textbox) -> None:
     ).then(**live)
 
 
-def _build_form(context: Context, tab: gr.Tab, run: gr.Textbox) -> None:
+def _build_form(context: Context, page: gr.Blocks, tab: gr.Tab, run: gr.Textbox) -> None:
     config = Config.load(FIRST_PRESET)
     fields = form_fields()
     with gr.Group():
         data = gr.Dropdown(
-            data_choices(context.workspace), value=PHANTOMS, label="Data set", elem_id="data-set"
+            data_choices(context), value=PHANTOMS, label="Data set", elem_id="data-set"
         )
         path = gr.Textbox(
             label="Folder on this computer",
@@ -90,17 +90,17 @@ def _build_form(context: Context, tab: gr.Tab, run: gr.Textbox) -> None:
         for section in Config.model_fields:
             rest = [f for f in fields if f.section == section and f.dotted not in MAIN]
             if rest:
-                gr.HTML(f'<h3 class="section">{section.capitalize()}</h3>')
+                canvas(f'<h3 class="section">{section.capitalize()}</h3>')
             for field in rest:
                 components[field.key] = field.component(value_in(config, field))
-    faults = gr.HTML(elem_id="faults")
+    faults = canvas(elem_id="faults")
     queue = gr.Button("Queue training", variant="primary", elem_id="queue-training")
 
     private: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     data.change(lambda choice: gr.Textbox(visible=choice == OTHER), data, path, **private)
     ordered = [components[field.key] for field in fields]
     preset.input(apply_preset, preset, [preset, *ordered], **private)
-    tab.select(lambda: gr.Dropdown(choices=data_choices(context.workspace)), None, data, **private)
+    tab.select(lambda: gr.Dropdown(choices=data_choices(context)), None, data, **private)
     queue.click(
         partial(queue_training, context),
         inputs_kwargs={"data": data, "path": path, **components},
@@ -110,12 +110,24 @@ def _build_form(context: Context, tab: gr.Tab, run: gr.Textbox) -> None:
     ).then(None, run, None, js="(run) => medvae.show({ run })", show_progress="hidden")
 
 
-def data_choices(workspace: Workspace) -> list[Choice]:
-    """Phantoms, the folders imported before, and the way to any other folder."""
-    roots = [r for r in imported_roots(workspace) if not (r / "phantoms.json").exists()]
-    folders = [(f"{root.name} ({root.parent})", str(root)) for root in roots]
-    phantoms = ("Phantoms (drawn X-rays, no data needed)", PHANTOMS)
-    return [phantoms, *folders, ("Another folder …", OTHER)]
+def data_choices(context: Context) -> list[Choice]:
+    """Phantoms, the folders imported or named before, and the way to any other folder."""
+    imported = [r for r in imported_roots(context.workspace) if not (r / "phantoms.json").exists()]
+    roots = {str(root): root for root in [*named_roots(context), *imported]}
+    folders = [(f"{root.name} ({root.parent})", name) for name, root in roots.items()]
+    return [("Phantoms (drawn X-rays)", PHANTOMS), *folders, ("Another folder …", OTHER)]
+
+
+def named_roots(context: Context) -> list[Path]:
+    """Folders that earlier runs were trained on, the latest first, as far as they are there."""
+    names = [((job.config or {}).get("data") or {}).get("root") for job in context.service.jobs(50)]
+    return [Path(name) for name in dict.fromkeys(names) if name and Path(name).is_dir()]
+
+
+def fresh_data(context: Context) -> gr.Dropdown:
+    """The data sets there are now; the one used last is chosen."""
+    last = next((str(root) for root in named_roots(context)), PHANTOMS)
+    return gr.Dropdown(choices=data_choices(context), value=last)
 
 
 def apply_preset(name: str) -> list[Any]:

@@ -32,7 +32,7 @@ def run_status(job: JobView, history: RunHistory, position: int | None, has_work
     return (
         f'<section class="panel run-status" data-status="{job.status.value}">'
         f"<header><h2>{details}</h2>{badge(job)}</header>"
-        f'<p class="line" role="status">{line}</p>{bars}'
+        f'<p class="line">{line}</p>{bars}'
         f'<p class="meta">{escape("  ·  ".join(meta))}</p></section>'
     )
 
@@ -51,9 +51,9 @@ def curves(history: RunHistory) -> str:
         ]
 
     charts = (
-        line_chart("Reconstruction error", "summed over pixels", pair("mse", "validation_mse")),
+        line_chart("Reconstruction", "sum over pixels", pair("mse", "validation_mse")),
         line_chart("KL divergence", "nats", pair("kld", "validation_kld")),
-        line_chart("Loss", "decides the best epoch", pair("loss", "validation_loss"), best),
+        line_chart("Loss", "lowest validation is kept", pair("loss", "validation_loss"), best),
     )
     return f'<div class="charts">{"".join(charts)}</div>'
 
@@ -70,8 +70,8 @@ def film(history: RunHistory) -> str:
     if not frames:
         return ""
     return (
-        '<section class="panel"><h2>What it sees</h2><p class="meta">Healthy images that it does '
-        "not learn from, and how it rebuilds them after each epoch.</p>"
+        '<section class="panel"><h2>How it rebuilds a healthy chest</h2><p class="meta">Images '
+        "that it does not learn from, and what it makes of them after each epoch.</p>"
         f'<div class="film">{_column("input", originals)}{"".join(frames)}</div></section>'
     )
 
