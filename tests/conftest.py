@@ -46,6 +46,7 @@ def tiny_config(chest_folder: Path) -> Config:
         {
             "data": {"root": str(chest_folder), "validation_fraction": 0.3},
             "model": {"image_size": 32, "width": 4, "latent_size": 8},
+            "detection": {"target_fpr": 0.1},
             "training": {"epochs": 2, "batch_size": 8, "device": "cpu", "precision": "fp32"},
         }
     )

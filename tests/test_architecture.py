@@ -33,7 +33,9 @@ ROOTS = {room.partition(".")[0] for room in MAY_IMPORT} | {"benchmarks", "tests"
 
 
 def sources(root: Path) -> list[Path]:
-    folders = [folder for name in ("medvae", "jobs", "ui") for folder in (root / name).rglob("*.py")]
+    folders = [
+        folder for name in ("medvae", "jobs", "ui") for folder in (root / name).rglob("*.py")
+    ]
     return sorted([*folders, *root.glob("main.py")])
 
 
@@ -71,7 +73,9 @@ def violations(root: Path) -> set[str]:
         for imported in imports_of(file, root):
             top = imported.partition(".")[0]
             forbidden = STAY_OUT.get(room, STAY_OUT[room.partition(".")[0]])
-            allowed = room_of(imported) in MAY_IMPORT[room] if top in ROOTS else top not in forbidden
+            allowed = (
+                room_of(imported) in MAY_IMPORT[room] if top in ROOTS else top not in forbidden
+            )
             if not allowed:
                 found.add(f"{module} imports {imported}")
     return found

@@ -138,7 +138,9 @@ def test_a_file_changes_only_what_it_says(tmp_path: Path) -> None:
 
 def test_overrides_replace_single_keys_and_leave_the_original_alone() -> None:
     before = Config()
-    after = before.override(parse_overrides(["training.epochs=5", "data.root=~/my data", "loss.beta=.5"]))
+    after = before.override(
+        parse_overrides(["training.epochs=5", "data.root=~/my data", "loss.beta=.5"])
+    )
     assert (after.training.epochs, after.data.root, after.loss.beta) == (5, "~/my data", 0.5)
     assert after.training.batch_size == before.training.batch_size
     assert before == Config()

@@ -18,7 +18,6 @@ from starlette.routing import Route
 
 from jobs.launcher import WorkerProcess
 from jobs.service import JobService
-from jobs.views import Status
 from medvae.config import Config
 from medvae.data.catalog import find_images
 from medvae.data.sources import resolve_root
@@ -54,7 +53,9 @@ def build_context(
 
 def build_app(context: Context) -> gr.Blocks:
     """The page: head, three tabs, and the URL that says where one is."""
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=UPLOADS_KEPT, fill_width=True) as page:
+    with gr.Blocks(
+        title=TITLE, analytics_enabled=False, delete_cache=UPLOADS_KEPT, fill_width=True
+    ) as page:
         build_header(context)
         run = gr.Textbox("", visible=False)
         query = gr.Textbox("", visible=False)
@@ -112,7 +113,7 @@ def launch_page(page: gr.Blocks, host: str, port: int, share: bool = False) -> s
     )
     if share and not page.share_url:
         logger.warning("no public link could be made: the page is only at its local address")
-    return page.share_url or page.local_url
+    return page.share_url or str(page.local_url)
 
 
 def serve(

@@ -152,7 +152,7 @@ def _all_faults(error: ValidationError, found: list[Fault]) -> list[Fault]:
         dotted = ".".join(str(part) for part in fault["loc"][:2])
         label = labels.get(dotted, dotted)
         if label not in empty:
-            message = fault["msg"].removeprefix("Value error, ")
+            message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
             given = "" if fault["type"] == "value_error" else f" (found {fault['input']})"
             found.append((label, message[0].lower() + message[1:] + given))
     return found

@@ -40,8 +40,12 @@ def build_detect_tab(context: Context, tab: gr.Tab) -> None:
             with gr.Group():
                 which = gr.Radio(KINDS, value="both", label="Which", elem_id="sample-which")
                 with gr.Row():
-                    number = gr.Number(6, label="How many", precision=0, min_width=80, elem_id="sample-number")
-                    seed = gr.Number(0, label="Seed", precision=0, min_width=80, elem_id="sample-seed")
+                    number = gr.Number(
+                        6, label="How many", precision=0, min_width=80, elem_id="sample-number"
+                    )
+                    seed = gr.Number(
+                        0, label="Seed", precision=0, min_width=80, elem_id="sample-seed"
+                    )
             sample = gr.Button("Show test images", elem_id="sample")
         with gr.Column(scale=1, min_width=320, elem_id="looks"):
             draw = gr.Button("Draw report card", elem_id="draw-card", visible=False)

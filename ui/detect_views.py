@@ -99,6 +99,7 @@ def legend(pixel_threshold: float) -> str:
     marks = "".join(f"<span>{mark:+.0f}</span>" if mark else "<span>0</span>" for mark in (
         -SCALE, -SCALE / 2, 0, SCALE / 2, SCALE
     ))  # fmt: skip
+    bar = to_uri(colour_bar(256, 10, pixel_threshold))
     meaning = (
         "z-score: the difference from the healthy counterpart, in units of how much healthy "
         "images differ at that place. Differences that healthy images show too stay unpainted. The "
@@ -106,7 +107,7 @@ def legend(pixel_threshold: float) -> str:
     )
     return (
         f'<div class="legend" title="{meaning}"><span>Darker than healthy</span>'
-        f'<div><img src="{to_uri(colour_bar(256, 10, pixel_threshold))}" alt="colour bar, blue to yellow">'
+        f'<div><img src="{bar}" alt="colour bar, blue to yellow">'
         f'<div class="marks">{marks}</div></div><span>Brighter than healthy</span>'
         '<span class="unit">z-score of the difference</span></div>'
     )
@@ -196,8 +197,8 @@ def _context(model: ModelView) -> str:
     """The model that said so: no verdict without it."""
     if math.isfinite(model.threshold):
         rule = (
-            f"threshold {short(model.threshold)}, which {percent(model.target_fpr)} of healthy images "
-            "exceed by mistake"
+            f"threshold {short(model.threshold)}, which {percent(model.target_fpr)} of healthy "
+            "images exceed by mistake"
         )
     else:
         rule = "too few healthy validation images for a threshold: nothing is called unusual"

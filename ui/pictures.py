@@ -85,10 +85,7 @@ def _film(path: Path, modified_ns: int) -> tuple[list[str], list[str]]:
         number = round(strip.width / side)
         step = strip.width / number
         rows = [
-            [
-                strip.crop(tuple(map(round, (n * step, top, (n + 1) * step, top + side))))
-                for n in range(number)
-            ]
+            [strip.crop((n * step, top, (n + 1) * step, top + side)) for n in range(number)]
             for top in (0, side)
         ]
     originals, reconstructions = (

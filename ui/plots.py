@@ -154,6 +154,7 @@ def _readouts(lines: Sequence[Line], x_axis: _Axis) -> str:
 
 def _legend(lines: Sequence[Line]) -> str:
     return "".join(
-        f'<span class="key {line.style}">{escape(line.name)} <b>{short(line.points[-1][1])}</b></span>'
+        f'<span class="key {line.style}">{escape(line.name)} '
+        f"<b>{short(line.points[-1][1])}</b></span>"
         for line in lines
     )

@@ -13,8 +13,8 @@ from medvae.engine.events import Stop
 from medvae.errors import JobError
 from ui.context import Context, told
 from ui.runs_views import Row, details, heading, runs_table
-from ui.train_tab import stop_run
 from ui.theme import canvas
+from ui.train_tab import stop_run
 from ui.train_views import curves, unknown_run
 
 PERIOD = 2.0

@@ -114,8 +114,8 @@ def evaluation_figures(evaluation: dict[str, Any]) -> str:
         tile(
             "Specificity",
             interval(evaluation["specificity"]),
-            f"Share of the healthy test images that it does not call unusual; {percent(1 - fpr)} was "
-            "the aim.",
+            "Share of the healthy test images that it does not call unusual; "
+            f"{percent(1 - fpr)} was the aim.",
         ),
         tile(
             "Balanced accuracy",

@@ -25,6 +25,7 @@ PHANTOMS, OTHER = "phantoms", "other"
 FIRST_PRESET = "default"
 
 Choice = tuple[str, str]
+Components = dict[str, gr.components.Component]
 
 
 def build_train_tab(context: Context, page: gr.Blocks, tab: gr.Tab, run: gr.Textbox) -> None:
@@ -68,6 +69,7 @@ def _build_form(context: Context, page: gr.Blocks, tab: gr.Tab, run: gr.Textbox)
             data_choices(context), value=PHANTOMS, label="Data set", elem_id="data-set"
         )
         path = gr.Textbox(
+            "",
             label="Folder on this computer",
             info="With folders NORMAL and PNEUMONIA in it, or train, val and test with these.",
             placeholder="/path/to/chest_xray",
@@ -81,25 +83,18 @@ def _build_form(context: Context, page: gr.Blocks, tab: gr.Tab, run: gr.Textbox)
             info=describe_preset(FIRST_PRESET),
             elem_id="preset",
         )
-    main = [field for field in fields if field.dotted in MAIN]
-    components = {}
-    with gr.Group(elem_classes="pairs"):
-        for field in sorted(main, key=lambda f: MAIN.index(f.dotted)):
-            components[field.key] = field.component(value_in(config, field))
-    with gr.Accordion("Advanced", open=False, elem_id="advanced"):
-        for section in Config.model_fields:
-            rest = [f for f in fields if f.section == section and f.dotted not in MAIN]
-            if rest:
-                canvas(f'<h3 class="section">{section.capitalize()}</h3>')
-            for field in rest:
-                components[field.key] = field.component(value_in(config, field))
+    components = _build_main_settings(config, fields)
     faults = canvas(elem_id="faults")
     queue = gr.Button("Queue training", variant="primary", elem_id="queue-training")
+    components |= _build_advanced_settings(config, fields)
 
-    private: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    private: dict[str, Any] = {
+        "show_progress": "hidden", "queue": False, "api_visibility": "private"
+    }  # fmt: skip
     data.change(lambda choice: gr.Textbox(visible=choice == OTHER), data, path, **private)
     ordered = [components[field.key] for field in fields]
     preset.input(apply_preset, preset, [preset, *ordered], **private)
+    page.load(partial(fresh_data, context), None, data, **private)
     tab.select(lambda: gr.Dropdown(choices=data_choices(context)), None, data, **private)
     queue.click(
         partial(queue_training, context),
@@ -108,6 +103,28 @@ def _build_form(context: Context, page: gr.Blocks, tab: gr.Tab, run: gr.Textbox)
         trigger_mode="once",
         **private,
     ).then(None, run, None, js="(run) => medvae.show({ run })", show_progress="hidden")
+
+
+def _build_main_settings(config: Config, fields: list[FormField]) -> Components:
+    components = {}
+    main = sorted((f for f in fields if f.dotted in MAIN), key=lambda f: MAIN.index(f.dotted))
+    with gr.Group(elem_classes="pairs"):
+        for field in main:
+            components[field.key] = field.component(value_in(config, field))
+    return components
+
+
+def _build_advanced_settings(config: Config, fields: list[FormField]) -> Components:
+    """All others, by section."""
+    components = {}
+    with gr.Accordion("Advanced", open=False, elem_id="advanced"):
+        for section in Config.model_fields:
+            rest = [f for f in fields if f.section == section and f.dotted not in MAIN]
+            if rest:
+                canvas(f'<h3 class="section">{section.capitalize()}</h3>')
+            for field in rest:
+                components[field.key] = field.component(value_in(config, field))
+    return components
 
 
 def data_choices(context: Context) -> list[Choice]:

@@ -160,7 +160,9 @@ def test_only_the_formats_that_are_named_are_read() -> None:
     assert "not an image" in refusal(encoded(chest(1), "GIF"), "chest.gif")
 
 
-@pytest.mark.parametrize("content", [b"", b"patient,finding\n1,none\n", b"\x89PNG\r\n\x1a\n", b"%PDF"])
+@pytest.mark.parametrize(
+    "content", [b"", b"patient,finding\n1,none\n", b"\x89PNG\r\n\x1a\n", b"%PDF"]
+)
 def test_what_is_no_image_is_refused_by_name(content: bytes, tmp_path: Path) -> None:
     assert refusal(write(tmp_path / "list.png", content)).startswith("list.png: ")
 

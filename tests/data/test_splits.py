@@ -25,9 +25,7 @@ def catalog(*records: Record) -> Catalog:
     return Catalog(Path("/data/set"), tuple(rows))
 
 
-def people(
-    place: str, label: Label, count: int, each: int = 1, name: str = "p"
-) -> list[Record]:
+def people(place: str, label: Label, count: int, each: int = 1, name: str = "p") -> list[Record]:
     return [
         record(place, label, f"{place}{name}{i}", number)
         for i in range(count)
@@ -50,7 +48,9 @@ def patients(records: tuple[Record, ...]) -> set[str]:
     return {r.patient for r in records}
 
 
-@pytest.mark.parametrize(("data", "protocol"), [(FLAT, "pooled"), (OFFICIAL, "official"), (OFFICIAL, "pooled")])
+@pytest.mark.parametrize(
+    ("data", "protocol"), [(FLAT, "pooled"), (OFFICIAL, "official"), (OFFICIAL, "pooled")]
+)
 @pytest.mark.parametrize("seed", range(5))
 def test_no_sick_image_and_no_test_patient_is_trained_on(
     data: Catalog, protocol: Any, seed: int

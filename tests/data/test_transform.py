@@ -29,7 +29,9 @@ def test_any_shape_comes_out_square_and_stretched_to_the_full_range(
 def test_finer_detail_than_the_result_can_show_is_averaged_not_picked() -> None:
     ramp = np.tile(np.linspace(64, 191, 512), (512, 1))
     stripes = np.where(np.arange(512) % 2, 60.0, -60.0)  # every other column
-    smooth, striped = (to_model_input(image.astype(np.float32), 32) for image in (ramp, ramp + stripes))
+    smooth, striped = (
+        to_model_input(image.astype(np.float32), 32) for image in (ramp, ramp + stripes)
+    )
     assert off(smooth, striped) <= 8  # a picked column would be 60 off
 
 
