@@ -107,7 +107,7 @@ def shared_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     real = PROJECT.parent / "shared" / "data" / "chest_xray"
     if real.is_dir():
         return real
-    return write_public_layout(tmp_path_factory.mktemp("shared") / "chest_xray", sick=20)
+    return write_public_layout(tmp_path_factory.mktemp("shared") / "chest_xray", size=224)
 
 
 @pytest.fixture(scope="session")

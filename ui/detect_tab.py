@@ -8,12 +8,13 @@ from typing import Any
 
 import gradio as gr
 
-from jobs.views import JobView, Status
 from ui import detect_views as views
 from ui.context import Context, told
 from ui.looking import Look, OnProgress, Unreadable, look_at_files, look_at_test_images
 from ui.pictures import figure_uri, png_uri
 from ui.theme import canvas
+from ui.train_tab import newest_run
+from ui.train_views import doing
 from ui.views import interval
 
 SHOWS_PROGRESS_FROM = 5  # images
@@ -127,7 +128,7 @@ def refresh_intro(context: Context, key: str, seen: str) -> Any:
         return gr.skip()
     model = context.model.look()
     example = figure_uri(context.workspace.run_folder(model.run) / "report_card.png")
-    text = views.intro(model, _training(context), example)
+    text = views.intro(model, _training(context) if model.status == "absent" else "", example)
     token = str(hash(text))
     return gr.skip() if token == seen else (text, token)
 
@@ -139,12 +140,13 @@ def _present(context: Context, looks: list[Look | Unreadable]) -> tuple[Any, ...
     return html, key, gr.Button(visible=bool(detections)), ""
 
 
-def _training(context: Context) -> JobView | None:
-    """The run that will end first."""
-    active = context.service.jobs(50, [Status.RUNNING, Status.QUEUED])
-    trainings = [job for job in active if job.kind == "train"]
-    running = [job for job in trainings if job.status is Status.RUNNING]
-    return next(iter(running or trainings[::-1]), None)
+def _training(context: Context) -> str:
+    """What the run that brings the first model is doing; empty when there is none."""
+    job = newest_run(context)
+    if job is None or job.status.ended:
+        return ""
+    words, bars = doing(job, context.histories.of(job), None, has_worker=True)
+    return words + bars
 
 
 def _reporter(progress: Any) -> OnProgress:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 from html import escape
 
-from jobs.views import JobView
 from medvae.engine.overlay import SCALE, colour_bar
 from ui.looking import Look, Unreadable
 from ui.models import ModelView
@@ -148,8 +147,11 @@ def report_card(uri: str, file_name: str) -> str:
     )
 
 
-def intro(model: ModelView, training: JobView | None, example: str | None = None) -> str:
-    """What the tab says before there are results; `example` is the model's own report card."""
+def intro(model: ModelView, training: str = "", example: str | None = None) -> str:
+    """What the tab says before there are results.
+
+    training: what the run that will bring a model is doing, as HTML. example: a report card's URI.
+    """
     if model.status == "loading":
         return notice("One moment", "The model is being loaded.")
     if model.status == "damaged":
@@ -164,11 +166,12 @@ def intro(model: ModelView, training: JobView | None, example: str | None = None
             "from, and whose label is known.",
             "Uploads are read, shown and deleted: nothing of them stays on the disk.",
         ) + (_example(example) if example else "")
-    if training is not None:
-        see = link(Place("train", training.id), "Watch it learn")
+    if training:
+        see = link(Place("train"), "Watch it learn")
         return notice(
             "The first model is being trained",
-            f"{see}; as soon as it is finished, drop an X-ray here.",
+            training,
+            f"{see}, or wait here: as soon as it is finished, you can drop an X-ray.",
         )
     go = link(Place("train"), "Train tab")
     return notice("No model yet", f"Train one on the {go}: a minute is enough for a first try.")

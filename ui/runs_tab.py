@@ -12,7 +12,7 @@ from jobs.views import JobView, Status
 from medvae.engine.events import Stop
 from medvae.errors import JobError
 from ui.context import Context, told
-from ui.runs_views import Row, details, heading, runs_table
+from ui.runs_views import Row, figures, heading, records, runs_table
 from ui.theme import canvas
 from ui.train_tab import stop_run
 from ui.train_views import curves, unknown_run
@@ -33,14 +33,18 @@ def build_runs_tab(context: Context, tab: gr.Tab, run: gr.Textbox) -> None:
         retry = gr.Button("Retry from the start", elem_id="run-retry")
         cancel = gr.Button("Cancel run", elem_id="run-cancel")
         delete = gr.Button("Delete", elem_id="run-delete")
-    about = canvas(elem_id="run-details")
+    about = [
+        canvas(elem_id="run-figures"),
+        canvas(elem_id="run-curves"),
+        canvas(elem_id="run-records"),
+    ]
     seen = gr.Textbox("", visible=False)
 
     buttons = [use, keep, resume, retry, cancel, delete]
     live: dict[str, Any] = {
         "fn": partial(show_runs, context),
         "inputs": [run, seen],
-        "outputs": [table, head, about, *buttons, seen],
+        "outputs": [table, head, *about, *buttons, seen],
         "show_progress": "hidden",
         "queue": False,
         "trigger_mode": "once",
@@ -64,7 +68,7 @@ def build_runs_tab(context: Context, tab: gr.Tab, run: gr.Textbox) -> None:
 
 @told
 def show_runs(context: Context, run: str, seen: str) -> Any:
-    """Table, heading, details, six buttons and a token; only what is new since that token."""
+    """Table, heading, three parts of details, six buttons, a token; only what is new since that."""
     rows = list_rows(context)
     chosen = next((row for row in rows if row.job.id == run), None) or _older(context, run)
     parts = [runs_table(rows, run), *_about(context, chosen, run)]
@@ -135,12 +139,13 @@ def delete_run(context: Context, run: str) -> Any:
     return ""
 
 
-def _about(context: Context, chosen: Row | None, run: str) -> tuple[str, str]:
-    """Heading and details of the chosen run."""
+def _about(context: Context, chosen: Row | None, run: str) -> tuple[str, str, str, str]:
+    """Heading, figures, curves and records of the chosen run."""
     if chosen is None:
-        return (unknown_run(run) if run else "", "")
-    folder = context.workspace.run_folder(chosen.job.id)
-    return heading(chosen), details(chosen, curves(chosen.history), folder)
+        return unknown_run(run) if run else "", "", "", ""
+    job = chosen.job
+    folder = context.workspace.run_folder(job.id)
+    return heading(chosen), figures(job), curves(chosen.history), records(job, folder)
 
 
 def _older(context: Context, run: str) -> Row | None:

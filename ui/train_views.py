@@ -19,7 +19,7 @@ FILM_FRAMES = 10  # epochs shown: the first, the newest, and evenly between
 
 def run_status(job: JobView, history: RunHistory, position: int | None, has_worker: bool) -> str:
     """What the run is doing at this moment, with bars."""
-    line, bars = _doing(job, history, position, has_worker)
+    line, bars = doing(job, history, position, has_worker)
     meta = [data_name(job.config)] if job.config else []
     if history.started:
         started = history.started
@@ -35,6 +35,27 @@ def run_status(job: JobView, history: RunHistory, position: int | None, has_work
         f'<p class="line">{line}</p>{bars}'
         f'<p class="meta">{escape("  ·  ".join(meta))}</p></section>'
     )
+
+
+def doing(
+    job: JobView, history: RunHistory, position: int | None, has_worker: bool
+) -> tuple[str, str]:
+    """One line of words and the bars for the state of a job."""
+    if job.status is Status.QUEUED:
+        return _waiting(position, has_worker), ""
+    if job.status is Status.FAILED:
+        retry = link(Place("runs", job.id), "Retry it on the Runs tab")
+        return f'<span class="error">{escape(job.error or "failed")}</span> {retry}.', ""
+    if job.status is Status.CANCELLED:
+        return f"Cancelled after {duration(job.seconds)}.", ""
+    if job.status is Status.SUCCEEDED:
+        return _finished(job, history), ""
+    preparing = history.preparing
+    if preparing is not None:
+        return _preparing(preparing.stage, preparing.done, preparing.total)
+    if history.progress is None:
+        return "Starting", progress_bar("Run", 0, 1)
+    return _learning(history)
 
 
 def curves(history: RunHistory) -> str:
@@ -88,27 +109,6 @@ def nothing_yet() -> str:
 def unknown_run(run: str) -> str:
     latest = link(Place("train"), "Show the newest run")
     return notice("No such run", f"There is no run named <b>{escape(run)}</b>. {latest}.")
-
-
-def _doing(
-    job: JobView, history: RunHistory, position: int | None, has_worker: bool
-) -> tuple[str, str]:
-    """One line of words and the bars for the state of a job."""
-    if job.status is Status.QUEUED:
-        return _waiting(position, has_worker), ""
-    if job.status is Status.FAILED:
-        retry = link(Place("runs", job.id), "Retry it on the Runs tab")
-        return f'<span class="error">{escape(job.error or "failed")}</span> {retry}.', ""
-    if job.status is Status.CANCELLED:
-        return f"Cancelled after {duration(job.seconds)}.", ""
-    if job.status is Status.SUCCEEDED:
-        return _finished(job, history), ""
-    preparing = history.preparing
-    if preparing is not None:
-        return _preparing(preparing.stage, preparing.done, preparing.total)
-    if history.progress is None:
-        return "Starting", progress_bar("Run", 0, 1)
-    return _learning(history)
 
 
 def _waiting(position: int | None, has_worker: bool) -> str:

@@ -40,16 +40,17 @@ def write(path: Path, content: np.ndarray | bytes) -> Path:
 
 
 def write_public_layout(
-    root: Path, train: int = 40, val: int = 2, test: int = 12, sick: int = 12
+    root: Path, train: int = 40, val: int = 2, test: int = 12, sick: int = 12, size: int = 64
 ) -> Path:
     """`{train,val,test}/{NORMAL,PNEUMONIA}` with the public set's names; seeds never repeat."""
     for i in range(train):
-        write(root / f"train/NORMAL/IM-{i:04d}-0001.jpeg", chest(i))
+        write(root / f"train/NORMAL/IM-{i:04d}-0001.jpeg", chest(i, size=size))
     for i in range(val):
-        write(root / f"val/NORMAL/NORMAL2-IM-{i:04d}-0001.png", chest(1000 + i))
+        write(root / f"val/NORMAL/NORMAL2-IM-{i:04d}-0001.png", chest(1000 + i, size=size))
     for i in range(test):
-        write(root / f"test/NORMAL/IM-{2000 + i}-0001.jpeg", chest(2000 + i))
+        write(root / f"test/NORMAL/IM-{2000 + i}-0001.jpeg", chest(2000 + i, size=size))
     for i in range(sick):
-        write(root / f"train/PNEUMONIA/person{i}_bacteria_{i}.jpeg", sick_chest(3000 + i))
-        write(root / f"test/PNEUMONIA/person{100 + i}_virus_{i}.png", sick_chest(4000 + i))
+        name = f"train/PNEUMONIA/person{i}_bacteria_{i}.jpeg"
+        write(root / name, sick_chest(3000 + i, size))
+        write(root / f"test/PNEUMONIA/person{100 + i}_virus_{i}.png", sick_chest(4000 + i, size))
     return root

@@ -1,5 +1,6 @@
 """Every image is decoded once, what changed is decoded again, and an interrupt harms nothing."""
 
+import json
 import os
 import subprocess
 import sys
@@ -207,7 +208,7 @@ def test_unreadable_files_are_listed_with_their_reason_and_do_not_stop_the_other
         assert rows == [0, 1, 2]
 
 
-def test_a_file_that_could_not_be_opened_is_tried_again(root: Path, workspace: Workspace) -> None:
+def test_a_link_is_read_once_it_leads_somewhere(root: Path, workspace: Workspace) -> None:
     target = root / "elsewhere.png"
     (root / "NORMAL/link1.png").symlink_to(target)
     assert list(open_set(root, workspace).catalog.unreadable) == ["NORMAL/link1.png"]
@@ -215,6 +216,19 @@ def test_a_file_that_could_not_be_opened_is_tried_again(root: Path, workspace: W
     images = open_set(root, workspace)
     assert images.catalog.unreadable == {}
     assert "NORMAL/link1.png" in pixels_by_path(images)
+
+
+def test_a_file_that_could_not_be_opened_is_tried_again(root: Path, workspace: Workspace) -> None:
+    before = pixels_by_path(open_set(root, workspace))
+    file = cache_folder(root, DataConfig(), SIZE, workspace) / "index.json"
+    index = json.loads(file.read_text())
+    index["files"]["PNEUMONIA/b1.jpeg"][2] = ""  # as after a disk that did not answer
+    index["unreadable"]["PNEUMONIA/b1.jpeg"] = "input/output error"
+    file.write_text(json.dumps(index))
+    images = open_set(root, workspace)
+    assert images.catalog.unreadable == {}
+    for path, pixels in pixels_by_path(images).items():
+        assert np.array_equal(pixels, before[path])
 
 
 @pytest.mark.parametrize(

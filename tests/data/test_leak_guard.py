@@ -116,7 +116,7 @@ def turned_by_a_tag(pixels: np.ndarray) -> bytes:
 
 
 DISGUISES: dict[str, Disguise] = {
-    "as a PNG": encoded,
+    "as a PNG": lambda pixels: encoded(pixels, compress_level=1),
     "with 16 bits": lambda pixels: encoded(pixels.astype(np.uint16) * 100),
     "in colour": in_colour,
     "at quality 30": lambda pixels: encoded(pixels, "JPEG", quality=30),

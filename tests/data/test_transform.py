@@ -27,12 +27,10 @@ def test_any_shape_comes_out_square_and_stretched_to_the_full_range(
 
 
 def test_finer_detail_than_the_result_can_show_is_averaged_not_picked() -> None:
-    ramp = np.tile(np.linspace(64, 191, 512), (512, 1))
-    stripes = np.where(np.arange(512) % 2, 60.0, -60.0)  # every other column
-    smooth, striped = (
-        to_model_input(image.astype(np.float32), 32) for image in (ramp, ramp + stripes)
-    )
-    assert off(smooth, striped) <= 8  # a picked column would be 60 off
+    ramp = np.tile(np.linspace(64, 191, 512, dtype=np.float32), (512, 1))
+    stripes = np.where(np.arange(512) % 3, -30, 60).astype(np.float32)  # 0 on average
+    smooth, striped = (to_model_input(image, 32) for image in (ramp, ramp + stripes))
+    assert off(smooth, striped) <= 12  # picked columns would be up to 60 off
 
 
 def test_one_picture_in_8_and_16_bits_and_in_floats_gives_one_result() -> None:

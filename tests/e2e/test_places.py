@@ -9,7 +9,7 @@ from jobs.service import JobService
 from jobs.views import Status
 from tests.e2e.conftest import Complaints, Site, tiny, watch
 
-SIGNS = {"detect": "#results", "train": "#curves svg", "runs": "#run-details h2"}
+SIGNS = {"detect": "#results", "train": "#curves svg", "runs": "#run-records summary"}
 
 
 def test_the_url_leads_to_a_run_and_the_back_button_back(
@@ -18,15 +18,15 @@ def test_the_url_leads_to_a_run_and_the_back_button_back(
     page.goto(site.url)
     page.get_by_role("tab", name="Runs").click()
     page.locator(f"#runs-table a[href*='{model}']").click()
-    expect(page.locator("#run-details")).to_contain_text("trivial baselines")
+    expect(page.locator("#run-figures")).to_contain_text("trivial baselines")
     assert page.url.endswith(f"?tab=runs&run={model}")
     page.go_back()
-    expect(page.locator("#run-details")).to_be_hidden()
+    expect(page.locator("#run-figures")).to_be_hidden()
     page.go_back()
     expect(page.get_by_role("tab", name="Detect")).to_have_attribute("aria-selected", "true")
     page.goto(f"{site.url}?tab=runs&run={model}")
     expect(page.get_by_role("tab", name="Runs")).to_have_attribute("aria-selected", "true")
-    expect(page.locator("#run-details")).to_contain_text("trivial baselines")
+    expect(page.locator("#run-figures")).to_contain_text("trivial baselines")
 
 
 def test_a_run_that_does_not_exist_is_said_to_be_missing(page: Page, site: Site) -> None:
@@ -78,7 +78,7 @@ def test_every_tab_fits_its_screen_in_light_and_dark(
     for tab, sign in (
         ("detect", "#results"),
         ("train", "#curves svg"),
-        ("runs", "#run-details h2"),
+        ("runs", "#run-records summary"),
     ):
         page.goto(f"{site.url}?tab={tab}&run={model}")
         expect(page.locator(sign).first).to_be_visible()

@@ -62,7 +62,7 @@ def test_the_introduction_gives_way_to_results(context: Context) -> None:
 
 
 def test_an_introduction_without_a_model_leads_to_training() -> None:
-    assert 'href="?tab=train"' in intro(ABSENT, None)
+    assert 'href="?tab=train"' in intro(ABSENT)
 
 
 @pytest.mark.parametrize(

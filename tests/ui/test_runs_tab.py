@@ -25,19 +25,22 @@ def finished(context: Context, puppet: Puppet, trained: TrainedRun) -> str:
 
 
 def test_an_empty_table_says_what_to_do(context: Context) -> None:
-    table, head, about, *_ = show_runs(context, "", "")
+    table, *about = show_runs(context, "", "")[:5]
     assert "No runs yet" in table
-    assert (head, about) == ("", "")
+    assert about == ["", "", "", ""]
 
 
 def test_the_table_and_the_chosen_run_show_their_figures(context: Context, finished: str) -> None:
-    table, head, about, *_, token = show_runs(context, finished, "")
+    table, head, figures, curves, records, *_, token = show_runs(context, finished, "")
     assert "&lt;i&gt;mine&lt;/i&gt;" in table
     assert "<i>mine" not in table + head
     assert f"run={finished}" in table
     assert "2 of 2" in table
-    for said in ("Baseline: mean brightness", "Sensitivity", "data:image/png", "best.pth"):
-        assert said in about
+    for said in ("Baseline: mean brightness", "Sensitivity", "Test images at the threshold"):
+        assert said in figures
+    assert curves.count("<svg") == 3
+    for said in ("data:image/png", "best.pth", "latent size"):
+        assert said in records
     assert show_runs(context, finished, token) == gr.skip()
 
 
@@ -87,10 +90,10 @@ def test_an_evaluation_is_listed_with_its_figures(
     puppet.end(
         job, Status.SUCCEEDED, result={"evaluation": trained.outcome.summary()["evaluation"]}
     )
-    table, head, about, *_ = show_runs(context, job, "")
+    table, head, figures, *_ = show_runs(context, job, "")
     assert "Evaluation of" in table
     assert head.startswith("<header")
-    assert "Sensitivity" in about
+    assert "Sensitivity" in figures
 
 
 def offered(context: Context) -> list[str]:
