@@ -7,6 +7,7 @@ import logging
 import signal
 import socket
 import threading
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -44,11 +45,14 @@ DEMO = "Demo on phantoms"
 
 
 def build_context(
-    workspace: Workspace, service: JobService, worker: WorkerProcess | None = None
+    workspace: Workspace,
+    service: JobService,
+    worker: WorkerProcess | None = None,
+    data: str | None = None,
 ) -> Context:
     """What all pages share."""
     model = ActiveModel(workspace)
-    return Context(workspace, service, model, Histories(service), RecentResults(), worker)
+    return Context(workspace, service, model, Histories(service), RecentResults(), worker, data)
 
 
 def build_app(context: Context) -> gr.Blocks:
@@ -128,7 +132,7 @@ def serve(
     config = first_run(workspace, data)
     service = JobService(workspace)
     worker = WorkerProcess(on_death=service.worker_died)
-    context = build_context(workspace, service, worker)
+    context = build_context(workspace, service, worker, config.data.root)
     page = build_app(context)
     over = threading.Event()
     before = {
@@ -158,7 +162,8 @@ def first_run(workspace: Workspace, data: str | None) -> Config:
     """What is trained at the first start. Raises `MedVAEError` when `data` is no data set."""
     if data is None:
         return Config.load("quick")
-    config = Config.load("default").override({"data.root": data})
+    root = str(Path(data).expanduser().resolve())  # the worker has another working directory
+    config = Config.load("default").override({"data.root": root})
     find_images(config.data, resolve_root(config.data, workspace, lambda *_: None))
     return config
 
@@ -168,7 +173,8 @@ def is_first_start(workspace: Workspace, service: JobService) -> bool:
 
 
 def _refuse_taken_port(host: str, port: int) -> None:
-    with socket.socket() as probe:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))

@@ -9,9 +9,11 @@ from typing import Any
 import gradio as gr
 
 from ui import detect_views as views
-from ui.context import Context, told
+from ui.context import Context, patient, told
 from ui.looking import Look, OnProgress, Unreadable, look_at_files, look_at_test_images
+from ui.models import ModelView, describe
 from ui.pictures import figure_uri, png_uri
+from ui.results import Results
 from ui.theme import canvas
 from ui.train_tab import newest_run
 from ui.train_views import doing
@@ -73,13 +75,14 @@ def show_files(context: Context, files: list[str] | None, progress: Any = gr.Pro
     """Results of uploaded files, which are deleted whatever happens."""
     paths = [Path(file) for file in files or []]
     try:
-        looks = look_at_files(context.model.detector(), paths, _reporter(progress))
+        detector = context.model.detector()
+        looks = look_at_files(detector, paths, _reporter(progress))
     finally:
         for path in paths:
             with contextlib.suppress(OSError):
                 path.unlink()
                 path.parent.rmdir()
-    return *_present(context, looks), None
+    return *_present(context, looks, describe(detector)), None
 
 
 @told
@@ -91,15 +94,16 @@ def show_sample(
     progress: Any = gr.Progress(),  # noqa: B008
 ) -> Any:
     """Results of images drawn from the model's own test split."""
+    detector = context.model.detector()
     looks = look_at_test_images(
-        context.model.detector(),
+        detector,
         context.workspace,
         which,
         max(1, number or 1),
         abs(seed or 0),
         _reporter(progress),
     )
-    return _present(context, looks)
+    return _present(context, looks, describe(detector))
 
 
 @told
@@ -107,12 +111,12 @@ def show_report_card(context: Context, key: str) -> str:
     """The card of the first images shown, drawn in a folder that is gone at once."""
     from medvae.engine.report_card import draw_report_card
 
-    detections = context.results.get(key)
-    model = context.model.look()
+    results = context.results.get(key)
+    model = results.model
     auroc = model.metrics["auroc"][model.metrics["score"]] if model.metrics else None
     with tempfile.TemporaryDirectory() as folder:
         drawn = draw_report_card(
-            detections,
+            results.detections,
             Path(folder) / "card.png",
             model.run,
             "images shown on the page",
@@ -122,21 +126,23 @@ def show_report_card(context: Context, key: str) -> str:
     return views.report_card(uri, f"report-card-{model.run}.png")
 
 
+@patient
 def refresh_intro(context: Context, key: str, seen: str) -> Any:
     """What an empty tab says, as long as there are no results on it."""
     if key:
         return gr.skip()
     model = context.model.look()
     example = figure_uri(context.workspace.run_folder(model.run) / "report_card.png")
-    text = views.intro(model, _training(context) if model.status == "absent" else "", example)
+    training = _training(context) if model.status == "absent" else ""
+    text = views.intro(model, training, example)
     token = str(hash(text))
     return gr.skip() if token == seen else (text, token)
 
 
-def _present(context: Context, looks: list[Look | Unreadable]) -> tuple[Any, ...]:
+def _present(context: Context, looks: list[Look | Unreadable], model: ModelView) -> tuple[Any, ...]:
     detections = [look.detection for look in looks if isinstance(look, Look)]
-    key = context.results.keep(detections[:CARD_IMAGES])
-    html = views.draw_results(looks, context.model.look())
+    key = context.results.keep(Results(detections[:CARD_IMAGES], model))
+    html = views.draw_results(looks, model)
     return html, key, gr.Button(visible=bool(detections)), ""
 
 

@@ -6,6 +6,7 @@ from html import escape
 
 import gradio as gr
 
+from jobs.database import StoreUnavailable
 from jobs.views import Status, WorkerView
 from ui.context import Context
 from ui.models import ModelView
@@ -108,6 +109,13 @@ def chip(style: str, text: str, meaning: str, elem_id: str = "") -> str:
 
 def _worker_state(context: Context) -> tuple[str, str, str]:
     """Style, text and meaning of the worker chip."""
+    try:
+        return _worker_now(context)
+    except StoreUnavailable as error:
+        return "bad", "Job table does not answer", str(error)
+
+
+def _worker_now(context: Context) -> tuple[str, str, str]:
     alive = [worker for worker in context.service.workers() if worker.alive]
     waiting = len(context.service.jobs(500, [Status.QUEUED]))
     restarted = _restart_note(context)

@@ -8,10 +8,11 @@ from typing import Any
 
 import gradio as gr
 
+from jobs.database import StoreUnavailable
 from jobs.views import JobView, Status
 from medvae.engine.events import Stop
 from medvae.errors import JobError
-from ui.context import Context, told
+from ui.context import Context, patient, told
 from ui.runs_views import Row, figures, heading, records, runs_table
 from ui.theme import canvas
 from ui.train_tab import stop_run
@@ -66,7 +67,7 @@ def build_runs_tab(context: Context, tab: gr.Tab, run: gr.Textbox) -> None:
     ).then(**live)
 
 
-@told
+@patient
 def show_runs(context: Context, run: str, seen: str) -> Any:
     """Table, heading, three parts of details, six buttons, a token; only what is new since that."""
     rows = list_rows(context)
@@ -152,6 +153,8 @@ def _older(context: Context, run: str) -> Row | None:
     """A run that the table is too short for."""
     try:
         job: JobView = context.service.job(run)
+    except StoreUnavailable:
+        raise
     except JobError:
         return None
     return Row(job, context.histories.of(job), job.id == context.model.look().run)

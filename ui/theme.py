@@ -111,7 +111,7 @@ def build_theme() -> gr.themes.Base:
         input_shadow_dark="none",
         input_shadow_focus="none",
         input_shadow_focus_dark="none",
-        input_placeholder_color="#66747f",
+        input_placeholder_color="#5d6a75",
         input_placeholder_color_dark="#8494a3",
         input_padding="8px 10px",
         input_text_size="*text_md",

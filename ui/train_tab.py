@@ -9,13 +9,22 @@ from typing import Any
 
 import gradio as gr
 
+from jobs.database import StoreUnavailable
 from jobs.views import JobView, Status
 from medvae.config import Config, presets
 from medvae.data.cache import imported_roots
 from medvae.engine.events import Stop
 from medvae.errors import JobError
-from ui.config_form import MAIN, FormField, describe_preset, form_fields, read_form, values_of
-from ui.context import Context, told
+from ui.config_form import (
+    MAIN,
+    Fault,
+    FormField,
+    describe_preset,
+    form_fields,
+    read_form,
+    values_of,
+)
+from ui.context import Context, patient, told
 from ui.theme import canvas
 from ui.train_views import curves, film, nothing_yet, run_status, unknown_run
 from ui.views import fault_list
@@ -136,13 +145,14 @@ def data_choices(context: Context) -> list[Choice]:
 
 
 def named_roots(context: Context) -> list[Path]:
-    """Folders that earlier runs were trained on, the latest first, as far as they are there."""
-    names = [((job.config or {}).get("data") or {}).get("root") for job in context.service.jobs(50)]
+    """The folder named at the start, then those of earlier runs, the latest first."""
+    configs = [job.config or {} for job in context.service.jobs(50)]
+    names = [context.data, *(config.get("data", {}).get("root") for config in configs)]
     return [Path(name) for name in dict.fromkeys(names) if name and Path(name).is_dir()]
 
 
 def fresh_data(context: Context) -> gr.Dropdown:
-    """The data sets there are now; the one used last is chosen."""
+    """The data sets there are now; the one named at the start or used last is chosen."""
     last = next((str(root) for root in named_roots(context)), PHANTOMS)
     return gr.Dropdown(choices=data_choices(context), value=last)
 
@@ -159,15 +169,24 @@ def value_in(config: Config, field: FormField) -> Any:
 @told
 def queue_training(context: Context, data: str, path: str, **settings: Any) -> Any:
     """Queue a run; returns the faults of the form, if there are any, and the run to follow."""
-    root = {PHANTOMS: None, OTHER: path.strip()}.get(data, data)
+    root, faults = _root(data, path.strip())
     config = read_form(root, settings)
-    missing = [] if root is None or (root and Path(root).expanduser().is_dir()) else [
-        ("Data set", f"{root or 'no folder'}: no such folder on this computer")
-    ]  # fmt: skip
-    faults = missing + (config if isinstance(config, list) else [])
+    if isinstance(config, list):
+        faults += config
     if faults or isinstance(config, list):
         return fault_list("Nothing was queued. Please change:", faults), gr.skip()
     return "", context.service.submit(config)
+
+
+def _root(data: str, path: str) -> tuple[str | None, list[Fault]]:
+    """The chosen folder as an absolute path, since the worker may run elsewhere; None: phantoms."""
+    if data == PHANTOMS:
+        return None, []
+    chosen = path if data == OTHER else data
+    if not chosen:
+        return None, [("Folder on this computer", "is empty")]
+    root = Path(chosen).expanduser().resolve()
+    return str(root), [] if root.is_dir() else [("Data set", f"{chosen}: no such folder")]
 
 
 @told
@@ -177,11 +196,13 @@ def stop_run(context: Context, stop: Stop, run: str) -> None:
         context.service.stop(run, stop)
 
 
-@told
+@patient
 def follow_run(context: Context, run: str, seen: str) -> Any:
     """What has changed on display: status, two buttons, curves, film; the run shown; a token."""
     try:
         job = context.service.job(run) if run else newest_run(context)
+    except StoreUnavailable:
+        raise
     except JobError:
         return _if_new(seen, f"unknown {run}", unknown_run(run))
     if job is None:

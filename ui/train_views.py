@@ -108,7 +108,11 @@ def nothing_yet() -> str:
 
 def unknown_run(run: str) -> str:
     latest = link(Place("train"), "Show the newest run")
-    return notice("No such run", f"There is no run named <b>{escape(run)}</b>. {latest}.")
+    return notice(
+        "No such run",
+        f"There is no run named <b>{escape(run)}</b> on the list. It was deleted, or trained in "
+        f"the terminal without <code>--queue</code>. {latest}.",
+    )
 
 
 def _waiting(position: int | None, has_worker: bool) -> str:

@@ -105,9 +105,10 @@ def test_official_keeps_the_test_of_the_folder_and_its_validation_images() -> No
 
 
 def test_a_patient_of_the_given_validation_images_is_not_trained_on() -> None:
-    both = catalog(*OFFICIAL.records, record("train", "normal", "valp0", 9))
-    result = split(both, DataConfig(), 0)
-    assert "train/normal/valp0-9.png" in {r.path for r in result.validation}
+    others = [record("train", "normal", f"valp{i}", 9) for i in range(4)]
+    result = split(catalog(*OFFICIAL.records, *others), DataConfig(), 0)
+    assert {r.path for r in others} <= {r.path for r in result.validation}
+    assert patients(result.train).isdisjoint(patients(result.validation))
 
 
 def test_auto_is_official_where_the_folder_has_a_whole_test_and_else_pooled() -> None:

@@ -168,6 +168,7 @@ def test_real_images_replace_the_demonstration_but_not_the_other_way_round(
 
     assert run_training(demo, workspace.run_folder("demo"), workspace, ignore, never).promoted
     assert promoted_run() == "demo"
+    assert not run_training(demo, workspace.run_folder("demo"), workspace, ignore, never).promoted
     outcome = run_training(normals_config, workspace.run_folder("real"), workspace, ignore, never)
     assert outcome.promoted
     assert promoted_run() == "real"

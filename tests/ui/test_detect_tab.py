@@ -25,7 +25,7 @@ def test_an_upload_becomes_a_card_and_is_deleted(with_model: Context, upload: Pa
     assert not upload.exists()
     assert button.visible
     assert (card, files) == ("", None)
-    assert len(with_model.results.get(key)) == 1
+    assert len(with_model.results.get(key).detections) == 1
 
 
 def test_an_upload_is_deleted_even_when_nothing_can_look_at_it(

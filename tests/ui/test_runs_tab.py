@@ -39,7 +39,7 @@ def test_the_table_and_the_chosen_run_show_their_figures(context: Context, finis
     for said in ("Baseline: mean brightness", "Sensitivity", "Test images at the threshold"):
         assert said in figures
     assert curves.count("<svg") == 3
-    for said in ("data:image/png", "best.pth", "latent size"):
+    for said in ("data:image/jpeg", "best.pth", "latent size"):
         assert said in records
     assert show_runs(context, finished, token) == gr.skip()
 

@@ -9,8 +9,10 @@ import pytest
 from jobs.views import Status
 from medvae.config import Config
 from medvae.engine.events import Preparing, SamplesDrawn, Stop
+from medvae.workspace import Workspace
 from tests.data.drawn import chest, write
 from tests.ui.conftest import STARTED, Puppet, epoch
+from ui.app import build_context
 from ui.config_form import form_fields, values_of
 from ui.context import Context
 from ui.train_tab import (
@@ -52,6 +54,22 @@ def test_a_named_folder_is_offered_the_next_time(context: Context, chest_folder:
     queue_training(context, OTHER, str(chest_folder), **form())
     assert str(chest_folder) in [value for _, value in data_choices(context)]
     assert fresh_data(context).value == str(chest_folder)
+
+
+def test_a_folder_is_queued_by_its_absolute_path(
+    context: Context, chest_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(chest_folder.parent)
+    _, run = queue_training(context, OTHER, chest_folder.name, **form())
+    assert (context.service.job(run).config or {})["data"]["root"] == str(chest_folder)
+
+
+def test_the_folder_named_at_the_start_is_chosen(
+    workspace: Workspace, context: Context, chest_folder: Path
+) -> None:
+    started = build_context(workspace, context.service, data=str(chest_folder))
+    assert fresh_data(started).value == str(chest_folder)
+    assert fresh_data(context).value == PHANTOMS
 
 
 def test_a_preset_fills_in_every_setting() -> None:
