@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 TITLE = "MED-ANOMALY-VAE"
 LARGEST_UPLOAD = "200mb"  # a file
 UPLOADS_KEPT = (600, 600)  # seconds: how often is looked for forgotten uploads, and their age
+QUEUE_REST = 0.02  # seconds; Gradio's own 0.001 keeps an idle page at 5 % of a core
 LOCAL_NAMES = ("localhost", "127.0.0.1", "*.gradio.live")
 DEMO = "Demo on phantoms"
 
@@ -98,6 +99,7 @@ def launch_page(page: gr.Blocks, host: str, port: int, share: bool = False) -> s
     Raises `MedVAEError` when the port is taken. Without a way to the outside, `share` only says so.
     """
     _refuse_taken_port(host, port)
+    page._queue.sleep_when_free = QUEUE_REST
     page.launch(
         server_name=host,
         server_port=port,

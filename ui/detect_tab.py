@@ -21,7 +21,7 @@ from ui.views import interval
 
 SHOWS_PROGRESS_FROM = 5  # images
 CARD_IMAGES = 5  # of a report card
-PERIOD = 2.0
+PERIOD = 3.0
 FORMATS = "JPEG, PNG (8 or 16 bit), TIFF, WebP or BMP; several at once."
 KINDS = [("Healthy", "normal"), ("Sick", "sick"), ("Both", "both")]
 
