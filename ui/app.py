@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 TITLE = "MED-ANOMALY-VAE"
 LARGEST_UPLOAD = "200mb"  # a file
 UPLOADS_KEPT = (600, 600)  # seconds: how often is looked for forgotten uploads, and their age
-QUEUE_REST = 0.02  # seconds; Gradio's own 0.001 keeps an idle page at 5 % of a core
+QUEUE_REST = 0.05  # seconds, as on Windows; with 0.001 an idle page takes 5 % of a core
 LOCAL_NAMES = ("localhost", "127.0.0.1", "*.gradio.live")
 DEMO = "Demo on phantoms"
 
