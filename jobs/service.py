@@ -15,12 +15,11 @@ from jobs.store import Store, database_url
 from jobs.tasks import attach, recover
 from jobs.views import JobView, Status, WorkerView
 from medvae.config import Config
+from medvae.engine.attempts import MODEL, resume_points
 from medvae.engine.events import Event, Stop, from_record
 from medvae.errors import JobError
 from medvae.workspace import Workspace
 
-RESUME_POINT = "last.pth"
-MODEL = "best.pth"
 
 
 class JobService:
@@ -144,9 +143,13 @@ class JobService:
         """Go on with a failed or cancelled job from its last resume point."""
         if self.job(job_id).status not in (Status.FAILED, Status.CANCELLED):
             self._refuse(job_id, "resume")
-        if not (self._workspace.run_folder(job_id) / RESUME_POINT).is_file():
+        if not self.has_resume_point(job_id):
             raise JobError(f"job {job_id} has no resume point to go on from: retry it instead")
         return self._requeue(job_id, "resume", forget_events=False)
+
+    def has_resume_point(self, job_id: str) -> bool:
+        """Whether `resume` has something to go on from."""
+        return bool(resume_points(self._workspace.run_folder(job_id)))
 
     def move_first(self, job_id: str) -> JobView:
         """Make a waiting job the next in line."""

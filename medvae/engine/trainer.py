@@ -17,6 +17,7 @@ from medvae.config import Config
 from medvae.data.loader import HealthyLoaders
 from medvae.device import Compute
 from medvae.engine import checkpoint
+from medvae.engine.attempts import RESUME_POINT
 from medvae.engine.events import (
     CheckpointSaved,
     EpochEnded,
@@ -81,7 +82,7 @@ class Trainer:
 
     @property
     def resume_point(self) -> Path:
-        return self.folder / "last.pth"
+        return self.folder / RESUME_POINT
 
     def fit(self, on_event: OnEvent, should_stop: ShouldStop) -> FitResult:
         """Run all epochs, or until asked to stop; goes on from a resume point if there is one.
