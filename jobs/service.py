@@ -21,7 +21,6 @@ from medvae.errors import JobError
 from medvae.workspace import Workspace
 
 
-
 class JobService:
     """Stateless, so any number of pages and threads may share one, or each have their own."""
 

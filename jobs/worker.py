@@ -162,9 +162,7 @@ class Worker:
             attempt.conclude(lambda: self._write_end(job, outcome))
 
     def _work(self, job: JobView, folder: Path, attempt: Attempt) -> Outcome:
-        assignment = Assignment(
-            job, folder, self._workspace, self._device, attempt.may_publish
-        )
+        assignment = Assignment(job, folder, self._workspace, self._device, attempt.may_publish)
         try:
             with _log_into(folder / LOG):
                 logger.info("job %s (%s), attempt %d on %s", job.id, job.kind, job.attempt, self.id)
