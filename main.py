@@ -103,6 +103,45 @@ def train(
 
 
 @app.command()
+def sweep(
+    values: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--grid", help="What to try: loss.beta=0.5,1,2; with --random also LOW..HIGH."
+        ),
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option("--random", help="Random search of so many runs.", min=1)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the random search.", min=0)] = 0,
+    data: DataOption = None,
+    config: ConfigOption = "default",
+    changes: SetOption = None,
+    name: Annotated[str | None, typer.Option(help="Name of the sweep.")] = None,
+) -> None:
+    """Queue a training for each combination of settings."""
+    from jobs.service import JobService
+    from jobs.sweeps import SweepPlan
+
+    plan = SweepPlan.parse(values or [], trials, seed)
+    service = JobService(Workspace.current())
+    job = service.submit_sweep(_settings(config, data, changes), plan, name=name)
+    print(
+        f"queued {len(service.ranking(job))} runs; compare them with: python main.py ranking {job}"
+    )
+
+
+@app.command()
+def ranking(sweep_id: Annotated[str, typer.Argument(help="Id of a sweep.")]) -> None:
+    """List the runs of a sweep, the best on healthy validation images first."""
+    from jobs.service import JobService
+
+    print("validation MSE + KLD at beta 1 (lower is better), without any sick or test image")
+    for trial in JobService(Workspace.current()).ranking(sweep_id):
+        print(trial.line())
+
+
+@app.command()
 def evaluate(model: ModelOption = None, data: DataOption = None) -> None:
     """Repeat a model's figures from its checkpoint alone, or on another folder."""
     from medvae.engine.console import ConsoleProgress

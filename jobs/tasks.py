@@ -69,6 +69,7 @@ def recover(store: Store, nudge: Nudge, older_than: float) -> None:
         logger.warning("job %s lost its worker and is now %s", job.id, job.status.value)
     for job_id in store.sweep(older_than):
         nudge(job_id)
+    store.families.settle()
 
 
 def train(assignment: Assignment, on_event: OnEvent, should_stop: ShouldStop) -> Outcome:

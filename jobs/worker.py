@@ -173,6 +173,11 @@ class Worker:
             return Outcome(error=explain(error, job.config, folder / LOG))
 
     def _write_end(self, job: JobView, outcome: Outcome) -> None:
+        self._write_status(job, outcome)
+        if job.parent is not None:
+            self._store.families.settle(job.parent)
+
+    def _write_status(self, job: JobView, outcome: Outcome) -> None:
         if outcome.error is not None:
             self._store.finish(job.id, job.attempt, Status.FAILED, error=outcome.error)
         elif outcome.stopped is Stop.CANCEL:

@@ -53,6 +53,7 @@ class TrainingOutcome:
     checkpoint: Path | None = None
     best_epoch: int = 0
     best_validation_loss: float = float("nan")
+    best_validation_elbo: float | None = None  # None in models of older versions
     evaluation: Evaluation | None = None
     files: list[Path] = field(default_factory=list)
     promoted: bool = False
@@ -63,6 +64,7 @@ class TrainingOutcome:
             "checkpoint": str(self.checkpoint) if self.checkpoint else None,
             "best_epoch": self.best_epoch,
             "best_validation_loss": self.best_validation_loss,
+            "best_validation_elbo": self.best_validation_elbo,
             "evaluation": self.evaluation.to_json() if self.evaluation else None,
             "files": [str(file) for file in self.files],
             "promoted": self.promoted,
@@ -269,6 +271,7 @@ def _outcome(
         folder / BEST,
         content["best_epoch"],
         content["best_validation_loss"],
+        content.get("best_validation_elbo"),
         Evaluation.from_json(content["metrics"]) if content["metrics"] else None,
         [folder / name for name in names if (folder / name).exists()],
         promoted=_promote_if_first(content, workspace),
@@ -311,6 +314,7 @@ def _model_content(
         "seed": config.training.seed,
         "best_epoch": fitted.best.epoch,
         "best_validation_loss": fitted.best.loss,
+        "best_validation_elbo": fitted.best.elbo,
         "history": [asdict(epoch) for epoch in fitted.history],
         "metrics": {},
         "versions": checkpoint.versions(),
