@@ -53,12 +53,16 @@ def page(
     demo: Annotated[
         bool, typer.Option(help="Train a quick model on phantoms at the first start.")
     ] = True,
+    device: Annotated[
+        str | None, typer.Option(help="A worker for each of: cuda:0,cuda:1; none: no worker here.")
+    ] = None,
 ) -> None:
     """Start the page and its worker."""
     if context.invoked_subcommand is None:
         from ui.app import serve
 
-        serve(Workspace.current(), host=host, port=port, share=share, data=data, demo=demo)
+        workspace = Workspace.current()
+        serve(workspace, host=host, port=port, share=share, data=data, demo=demo, devices=device)
 
 
 @app.command()

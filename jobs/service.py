@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from jobs.attempt import EVENTS, LOG
-from jobs.queue import open_queue, queue_url
+from jobs.queue import close_queue, open_queue, queue_url
 from jobs.store import Store, database_url
 from jobs.sweeps import MOST_RUNS, SWEEP, SweepPlan, Trial, ranked, told
 from jobs.tasks import attach, recover
@@ -39,7 +39,7 @@ class JobService:
         self._nudge = attach(self._queue, _only_workers_take)
 
     def close(self) -> None:
-        self._queue.storage.close()
+        close_queue(self._queue)
         self._store.close()
 
     # Submitting

@@ -106,6 +106,13 @@ def evaluate(assignment: Assignment, on_event: OnEvent, should_stop: ShouldStop)
     return Outcome(run.summary(), run.stopped)
 
 
+def find_device(name: str | None) -> str:
+    """The device that work will be done on, by its full name: `cuda` and `auto` may be `cuda:0`."""
+    from medvae.device import choose_compute
+
+    return str(choose_compute(name or "auto").device)
+
+
 def warm_up() -> None:
     """Import what the runners need, so that the first job does not wait for it."""
     import medvae.engine.experiment  # noqa: F401

@@ -26,9 +26,10 @@ from huey.consumer import Consumer
 from jobs.attempt import LOG, Attempt
 from jobs.database import StoreUnavailable
 from jobs.failures import explain
-from jobs.queue import open_queue, queue_url
+from jobs.locks import Lock, lock_device
+from jobs.queue import close_queue, open_queue, queue_url
 from jobs.store import Store, database_url
-from jobs.tasks import RUNNERS, Assignment, Outcome, Runner, attach, recover, warm_up
+from jobs.tasks import RUNNERS, Assignment, Outcome, Runner, attach, find_device, recover, warm_up
 from jobs.views import JobView, Status
 from medvae.engine.events import Stop
 from medvae.errors import JobError, MedVAEError
@@ -220,12 +221,16 @@ def run_worker(
     runners: Mapping[str, Runner] = RUNNERS,
     timing: Timing | None = None,
 ) -> None:
-    """Work on the workspace's jobs until told to leave.
+    """Work on the workspace's jobs until told to leave. Raises `MedVAEError`.
 
+    device: has one worker on this machine at a time.
     watch_stdin: leave when standard input ends, which is how a parent's death shows.
     """
     logging.basicConfig(level=logging.INFO, format=_LOG_FORMAT)
     logging.getLogger("huey").setLevel(logging.WARNING)
+    if runners is RUNNERS:
+        device = find_device(device)
+    lock: Lock | None = lock_device(workspace, device) if device else None
     store, queue = Store(database_url(workspace)), open_queue(queue_url(workspace))
     worker = Worker(store, queue, workspace, runners=runners, device=device, timing=timing)
     if runners is RUNNERS:
@@ -233,8 +238,10 @@ def run_worker(
     if watch_stdin:
         threading.Thread(target=_leave_at_end_of_input, args=[worker], daemon=True).start()
     worker.run()
-    queue.storage.close()
+    close_queue(queue)
     store.close()
+    if lock is not None:
+        lock.release()
 
 
 def _leave_at_end_of_input(worker: Worker) -> None:

@@ -16,7 +16,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from jobs.launcher import WorkerProcess
+from jobs.launcher import WorkerProcess, worker_commands
+from jobs.locks import lock_page
 from jobs.service import JobService
 from jobs.views import Status
 from medvae.config import Config
@@ -124,12 +125,18 @@ def serve(
     share: bool = False,
     data: str | None = None,
     demo: bool = True,
+    devices: str | None = None,
 ) -> None:
-    """Run page and worker until SIGINT or SIGTERM, then end both. Raises `MedVAEError`."""
+    """Run page and workers until SIGINT or SIGTERM, then end all. Raises `MedVAEError`.
+
+    devices: a comma list with a worker for each; `none` when the workers run elsewhere.
+    """
+    commands = worker_commands(devices)
     config = first_run(workspace, data)
+    lock = lock_page(workspace)
     service = JobService(workspace)
-    worker = WorkerProcess(on_death=service.worker_died)
-    context = build_context(workspace, service, worker)
+    workers = [WorkerProcess(command, on_death=service.worker_died) for command in commands]
+    context = build_context(workspace, service, workers[0] if workers else None)
     page = build_app(context)
     over = threading.Event()
     before = {
@@ -138,7 +145,9 @@ def serve(
     }
     try:
         address = launch_page(page, host, port, share)
-        worker.start()
+        lock.describe(address)
+        for worker in workers:
+            worker.start()
         context.model.warm_up()
         service.recover()
         if (demo or data) and is_first_start(workspace, service):
@@ -147,11 +156,13 @@ def serve(
         while not over.wait(0.5):
             pass
     finally:
-        worker.stop()
+        for worker in workers:
+            worker.stop()
         page.close(verbose=False)
         service.close()
         for number, handler in before.items():
             signal.signal(number, handler)
+        lock.release()
     print("stopped", flush=True)
 
 
