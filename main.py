@@ -59,10 +59,13 @@ def page(
 ) -> None:
     """Start the page and its worker."""
     if context.invoked_subcommand is None:
-        from ui.app import serve
+        from jobs.locks import lock_page
 
         workspace = Workspace.current()
-        serve(workspace, host=host, port=port, share=share, data=data, demo=demo, devices=device)
+        with lock_page(workspace) as lock:  # first, so that a second page is told at once
+            from ui.app import serve
+
+            serve(workspace, host, port, share, data, demo, device, lock.describe)
 
 
 @app.command()

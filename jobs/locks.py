@@ -44,6 +44,12 @@ class Lock:
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, about.encode(), 0)
 
+    def __enter__(self) -> "Lock":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.release()
+
     def release(self) -> None:
         os.close(self._descriptor)
 

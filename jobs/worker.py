@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import FrameType
@@ -26,7 +26,7 @@ from huey.consumer import Consumer
 from jobs.attempt import LOG, Attempt
 from jobs.database import StoreUnavailable
 from jobs.failures import explain
-from jobs.locks import Lock, lock_device
+from jobs.locks import lock_device
 from jobs.queue import close_queue, open_queue, queue_url
 from jobs.store import Store, database_url
 from jobs.tasks import RUNNERS, Assignment, Outcome, Runner, attach, find_device, recover, warm_up
@@ -230,7 +230,17 @@ def run_worker(
     logging.getLogger("huey").setLevel(logging.WARNING)
     if runners is RUNNERS:
         device = find_device(device)
-    lock: Lock | None = lock_device(workspace, device) if device else None
+    with lock_device(workspace, device) if device else nullcontext():
+        _work(workspace, device, watch_stdin, runners, timing)
+
+
+def _work(
+    workspace: Workspace,
+    device: str | None,
+    watch_stdin: bool,
+    runners: Mapping[str, Runner],
+    timing: Timing | None,
+) -> None:
     store, queue = Store(database_url(workspace)), open_queue(queue_url(workspace))
     worker = Worker(store, queue, workspace, runners=runners, device=device, timing=timing)
     if runners is RUNNERS:
@@ -240,8 +250,6 @@ def run_worker(
     worker.run()
     close_queue(queue)
     store.close()
-    if lock is not None:
-        lock.release()
 
 
 def _leave_at_end_of_input(worker: Worker) -> None:

@@ -7,6 +7,7 @@ import logging
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -17,7 +18,6 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from jobs.launcher import WorkerProcess, worker_commands
-from jobs.locks import lock_page
 from jobs.service import JobService
 from jobs.views import Status
 from medvae.config import Config
@@ -126,14 +126,15 @@ def serve(
     data: str | None = None,
     demo: bool = True,
     devices: str | None = None,
+    on_open: Callable[[str], None] = lambda address: None,
 ) -> None:
     """Run page and workers until SIGINT or SIGTERM, then end all. Raises `MedVAEError`.
 
     devices: a comma list with a worker for each; `none` when the workers run elsewhere.
+    on_open: told the page's address.
     """
     commands = worker_commands(devices)
     config = first_run(workspace, data)
-    lock = lock_page(workspace)
     service = JobService(workspace)
     workers = [WorkerProcess(command, on_death=service.worker_died) for command in commands]
     context = build_context(workspace, service, workers[0] if workers else None)
@@ -145,7 +146,7 @@ def serve(
     }
     try:
         address = launch_page(page, host, port, share)
-        lock.describe(address)
+        on_open(address)
         for worker in workers:
             worker.start()
         context.model.warm_up()
@@ -162,7 +163,6 @@ def serve(
         service.close()
         for number, handler in before.items():
             signal.signal(number, handler)
-        lock.release()
     print("stopped", flush=True)
 
 
