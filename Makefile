@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint format bench chaos clean
+.PHONY: run test lint format bench chaos screenshots clean
 
 run: $(VENV)/runtime.stamp
 	$(BIN)/python main.py $(ARGS)
@@ -28,6 +28,9 @@ bench: $(VENV)/dev.stamp
 
 chaos: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.chaos $(ARGS)
+
+screenshots: $(VENV)/dev.stamp
+	$(BIN)/python docs/take_screenshots.py
 
 clean:
 	rm -rf $(VENV)

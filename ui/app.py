@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -19,7 +20,6 @@ from starlette.routing import Route
 
 from jobs.launcher import WorkerProcess, worker_commands
 from jobs.service import JobService
-from jobs.views import Status
 from medvae.config import Config
 from medvae.data.catalog import find_images
 from medvae.data.sources import resolve_root
@@ -46,16 +46,21 @@ DEMO = "Demo on phantoms"
 
 
 def build_context(
-    workspace: Workspace, service: JobService, worker: WorkerProcess | None = None
+    workspace: Workspace,
+    service: JobService,
+    worker: WorkerProcess | None = None,
+    data: str | None = None,
 ) -> Context:
     """What all pages share."""
     model = ActiveModel(workspace)
-    return Context(workspace, service, model, Histories(service), RecentResults(), worker)
+    return Context(workspace, service, model, Histories(service), RecentResults(), worker, data)
 
 
 def build_app(context: Context) -> gr.Blocks:
     """The page: head, three tabs, and the URL that says where one is."""
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=UPLOADS_KEPT) as page:
+    with gr.Blocks(
+        title=TITLE, analytics_enabled=False, delete_cache=UPLOADS_KEPT, fill_width=True
+    ) as page:
         build_header(context)
         run = gr.Textbox("", visible=False)
         query = gr.Textbox("", visible=False)
@@ -64,7 +69,7 @@ def build_app(context: Context) -> gr.Blocks:
             with gr.Tab("Detect", id="detect") as detect:
                 build_detect_tab(context, detect)
             with gr.Tab("Train", id="train") as train:
-                build_train_tab(context, train, run)
+                build_train_tab(context, page, train, run)
             with gr.Tab("Runs", id="runs") as runs:
                 build_runs_tab(context, runs, run)
         route: dict[str, Any] = {
@@ -79,8 +84,6 @@ def build_app(context: Context) -> gr.Blocks:
         page.load(**route)
         page.load(None, js="medvae.restoreTheme")
         follow.click(**route)
-        for tab in (detect, train, runs):
-            tab.select(None, js=f"() => medvae.show({{ tab: '{tab.id}' }})")
     return page
 
 
@@ -115,7 +118,7 @@ def launch_page(page: gr.Blocks, host: str, port: int, share: bool = False) -> s
     )
     if share and not page.share_url:
         logger.warning("no public link could be made: the page is only at its local address")
-    return page.share_url or page.local_url
+    return page.share_url or str(page.local_url)
 
 
 def serve(
@@ -137,7 +140,7 @@ def serve(
     config = first_run(workspace, data)
     service = JobService(workspace)
     workers = [WorkerProcess(command, on_death=service.worker_died) for command in commands]
-    context = build_context(workspace, service, workers[0] if workers else None)
+    context = build_context(workspace, service, workers[0] if workers else None, config.data.root)
     page = build_app(context)
     over = threading.Event()
     before = {
@@ -170,7 +173,8 @@ def first_run(workspace: Workspace, data: str | None) -> Config:
     """What is trained at the first start. Raises `MedVAEError` when `data` is no data set."""
     if data is None:
         return Config.load("quick")
-    config = Config.load("default").override({"data.root": data})
+    root = str(Path(data).expanduser().resolve())  # the worker has another working directory
+    config = Config.load("default").override({"data.root": root})
     find_images(config.data, resolve_root(config.data, workspace, lambda *_: None))
     return config
 
@@ -180,7 +184,8 @@ def is_first_start(workspace: Workspace, service: JobService) -> bool:
 
 
 def _refuse_taken_port(host: str, port: int) -> None:
-    with socket.socket() as probe:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))

@@ -27,7 +27,7 @@ from medvae.engine.events import MayPublish, OnEvent, Preparing, ShouldStop, Sto
 from medvae.engine.plots import draw_histograms, draw_roc
 from medvae.engine.report_card import IMAGES, draw_report_card
 from medvae.engine.trainer import FitResult, Trainer
-from medvae.errors import DataError, LeakError
+from medvae.errors import CheckpointError, DataError, LeakError
 from medvae.workspace import Workspace
 
 BEST = attempts.MODEL
@@ -327,7 +327,10 @@ def _promote_if_first(content: dict[str, Any], workspace: Workspace) -> bool:
     Any later choice is the user's.
     """
     if workspace.promoted.exists():
-        current = checkpoint.load(workspace.promoted, "model")
+        try:
+            current = checkpoint.load(workspace.promoted, "model")
+        except CheckpointError:  # detection will say so; a finished run is no less finished
+            return False
         is_demo = current["config"]["data"]["root"] is None
         if not is_demo or content["config"]["data"]["root"] is None:
             return False

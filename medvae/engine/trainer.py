@@ -104,10 +104,10 @@ class Trainer:
             stopped = self._run_epoch(on_event, should_stop)
         if stopped is Stop.KEEP:
             self._validate_and_compare(self.epoch + 1)
-        if stopped is not Stop.CANCEL:
-            self._save(on_event)
             if not self.best.weights:
                 raise self._diverged()
+        if stopped is not Stop.CANCEL:
+            self._save(on_event)
         on_event(
             RunEnded(stopped, self.epoch, self.best.epoch, self.best.loss, time.monotonic() - begun)
         )
