@@ -53,12 +53,19 @@ def page(
     demo: Annotated[
         bool, typer.Option(help="Train a quick model on phantoms at the first start.")
     ] = True,
+    device: Annotated[
+        str | None, typer.Option(help="A worker for each of: cuda:0,cuda:1; none: no worker here.")
+    ] = None,
 ) -> None:
     """Start the page and its worker."""
     if context.invoked_subcommand is None:
-        from ui.app import serve
+        from jobs.locks import lock_page
 
-        serve(Workspace.current(), host=host, port=port, share=share, data=data, demo=demo)
+        workspace = Workspace.current()
+        with lock_page(workspace) as lock:  # first, so that a second page is told at once
+            from ui.app import serve
+
+            serve(workspace, host, port, share, data, demo, device, lock.describe)
 
 
 @app.command()
@@ -100,6 +107,45 @@ def train(
         print(f"promoted to {workspace.promoted}")
     else:
         print(f"not promoted: a model is in use; replace it with: python main.py promote {run}")
+
+
+@app.command()
+def sweep(
+    values: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--grid", help="What to try: loss.beta=0.5,1,2; with --random also LOW..HIGH."
+        ),
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option("--random", help="Random search of so many runs.", min=1)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the random search.", min=0)] = 0,
+    data: DataOption = None,
+    config: ConfigOption = "default",
+    changes: SetOption = None,
+    name: Annotated[str | None, typer.Option(help="Name of the sweep.")] = None,
+) -> None:
+    """Queue a training for each combination of settings."""
+    from jobs.service import JobService
+    from jobs.sweeps import SweepPlan
+
+    plan = SweepPlan.parse(values or [], trials, seed)
+    service = JobService(Workspace.current())
+    job = service.submit_sweep(_settings(config, data, changes), plan, name=name)
+    print(
+        f"queued {len(service.ranking(job))} runs; compare them with: python main.py ranking {job}"
+    )
+
+
+@app.command()
+def ranking(sweep_id: Annotated[str, typer.Argument(help="Id of a sweep.")]) -> None:
+    """List the runs of a sweep, the best on healthy validation images first."""
+    from jobs.service import JobService
+
+    print("validation MSE + KLD at beta 1 (lower is better), without any sick or test image")
+    for trial in JobService(Workspace.current()).ranking(sweep_id):
+        print(trial.line())
 
 
 @app.command()

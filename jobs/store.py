@@ -13,6 +13,7 @@ from peewee import Case, fn
 
 from jobs.database import Database
 from jobs.event_log import EventLog
+from jobs.families import Families
 from jobs.names import new_name
 from jobs.roster import Roster
 from jobs.schema import Job
@@ -51,6 +52,7 @@ class Store:
         self._columns = (Job, self._now.alias("now"))
         self.events = EventLog(self._database)
         self.roster = Roster(self._database)
+        self.families = Families(self._database)
 
     def close(self) -> None:
         self._database.close()
@@ -67,14 +69,19 @@ class Store:
         parent: str | None = None,
         priority: int = 0,
         max_attempts: int = MAX_ATTEMPTS,
+        waits: bool = True,
     ) -> str:
-        """Put a new job at the end of the line of its priority; returns its id."""
+        """Put a new job at the end of the line of its priority; returns its id.
+
+        waits: False for a job that no worker does, which is `running` until its family has ended.
+        """
         while True:
             job_id = new_name()
             row = Job.insert(
                 id=job_id,
                 kind=kind,
-                status=_QUEUED,
+                status=_QUEUED if waits else _RUNNING,
+                started=None if waits else self._now,
                 name=name or job_id,
                 config=config,
                 payload=payload or {},
@@ -88,6 +95,15 @@ class Store:
             )
             if self._database.change(row.on_conflict_ignore()):
                 return job_id
+
+    def add_family(self, parent: dict[str, Any], children: Sequence[dict[str, Any]]) -> list[str]:
+        """One job that no worker does and its children, all or none (see `add` for the keys).
+
+        Returns their ids, the parent's first.
+        """
+        with self._database.transaction():
+            head = self.add(**parent, waits=False)
+            return [head, *(self.add(**child, parent=head) for child in children)]
 
     def job(self, job_id: str) -> JobView:
         found = self._database.rows(Job.select(*self._columns).where(Job.id == job_id))

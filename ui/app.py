@@ -7,6 +7,7 @@ import logging
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from jobs.launcher import WorkerProcess
+from jobs.launcher import WorkerProcess, worker_commands
 from jobs.service import JobService
 from medvae.config import Config
 from medvae.data.catalog import find_images
@@ -129,12 +130,19 @@ def serve(
     share: bool = False,
     data: str | None = None,
     demo: bool = True,
+    devices: str | None = None,
+    on_open: Callable[[str], None] = lambda address: None,
 ) -> None:
-    """Run page and worker until SIGINT or SIGTERM, then end both. Raises `MedVAEError`."""
+    """Run page and workers until SIGINT or SIGTERM, then end all. Raises `MedVAEError`.
+
+    devices: a comma list with a worker for each; `none` when the workers run elsewhere.
+    on_open: told the page's address.
+    """
+    commands = worker_commands(devices)
     config = first_run(workspace, data)
     service = JobService(workspace)
-    worker = WorkerProcess(on_death=service.worker_died)
-    context = build_context(workspace, service, worker, config.data.root)
+    workers = [WorkerProcess(command, on_death=service.worker_died) for command in commands]
+    context = build_context(workspace, service, workers[0] if workers else None, config.data.root)
     page = build_app(context)
     over = threading.Event()
     before = {
@@ -143,7 +151,9 @@ def serve(
     }
     try:
         address = launch_page(page, host, port, share)
-        worker.start()
+        on_open(address)
+        for worker in workers:
+            worker.start()
         context.model.warm_up()
         service.recover()
         if (demo or data) and is_first_start(workspace, service):
@@ -152,7 +162,8 @@ def serve(
         while not over.wait(0.5):
             pass
     finally:
-        worker.stop()
+        for worker in workers:
+            worker.stop()
         page.close(verbose=False)
         service.close()
         for number, handler in before.items():

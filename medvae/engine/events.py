@@ -97,6 +97,7 @@ class RunEnded:
 Event = Preparing | RunStarted | Progress | EpochEnded | SamplesDrawn | CheckpointSaved | RunEnded
 OnEvent = Callable[[Event], None]
 ShouldStop = Callable[[], Stop | None]
+MayPublish = Callable[[], bool]  # asked once, right before a finished model is put in its place
 
 
 def ignore(event: Event) -> None:
@@ -106,6 +107,11 @@ def ignore(event: Event) -> None:
 def never() -> Stop | None:
     """The `should_stop` of a run that nobody can interrupt."""
     return None
+
+
+def always() -> bool:
+    """The `may_publish` of a run that nobody else may have taken over."""
+    return True
 
 
 _KINDS = {cls.__name__: cls for cls in (

@@ -20,17 +20,17 @@ from medvae.data.loader import HealthyLoaders, build_healthy_loaders
 from medvae.data.sources import resolve_root
 from medvae.data.splits import Split, from_manifest, read_manifest, split
 from medvae.device import choose_compute
-from medvae.engine import checkpoint
+from medvae.engine import attempts, checkpoint
 from medvae.engine.detector import AnomalyDetector, Detection, calibrate_model
 from medvae.engine.evaluation import Evaluation, evaluate, score_test_images
-from medvae.engine.events import OnEvent, Preparing, ShouldStop, Stop
+from medvae.engine.events import MayPublish, OnEvent, Preparing, ShouldStop, Stop, always
 from medvae.engine.plots import draw_histograms, draw_roc
 from medvae.engine.report_card import IMAGES, draw_report_card
 from medvae.engine.trainer import FitResult, Trainer
 from medvae.errors import CheckpointError, DataError, LeakError
 from medvae.workspace import Workspace
 
-BEST = "best.pth"
+BEST = attempts.MODEL
 SPLIT = "split.json"
 EVALUATION = "evaluation.json"
 REPORT_CARD = "report_card.png"
@@ -53,6 +53,7 @@ class TrainingOutcome:
     checkpoint: Path | None = None
     best_epoch: int = 0
     best_validation_loss: float = float("nan")
+    best_validation_elbo: float | None = None  # None in models of older versions
     evaluation: Evaluation | None = None
     files: list[Path] = field(default_factory=list)
     promoted: bool = False
@@ -63,6 +64,7 @@ class TrainingOutcome:
             "checkpoint": str(self.checkpoint) if self.checkpoint else None,
             "best_epoch": self.best_epoch,
             "best_validation_loss": self.best_validation_loss,
+            "best_validation_elbo": self.best_validation_elbo,
             "evaluation": self.evaluation.to_json() if self.evaluation else None,
             "files": [str(file) for file in self.files],
             "promoted": self.promoted,
@@ -90,17 +92,25 @@ def run_training(
     workspace: Workspace,
     on_event: OnEvent,
     should_stop: ShouldStop,
+    *,
+    attempt: Path | None = None,
+    may_publish: MayPublish = always,
 ) -> TrainingOutcome:
     """Train, calibrate and evaluate one model in `folder`, or go on with the run begun there.
 
     A run that is finished already is not run again.
+    attempt: where to work until the model is finished, below `folder`; by default `folder` itself.
+    may_publish: says no when somebody else has taken the run over; nothing is published then.
     Leaves `best.pth`, the split manifest, the evaluation (JSON and plots) and the report card.
     Raises `MedVAEError` with a message for the user.
     """
     if (folder / BEST).exists():
+        attempts.clear(folder)
         return _outcome(folder, checkpoint.load(folder / BEST, "model"), workspace)
     try:
-        return _train(config, folder, workspace, on_event, should_stop)
+        return _train(
+            config, folder, attempt or folder, workspace, on_event, should_stop, may_publish
+        )
     except Stopped as request:
         return TrainingOutcome(request.stop)
 
@@ -108,9 +118,11 @@ def run_training(
 def _train(
     config: Config,
     folder: Path,
+    attempt: Path,
     workspace: Workspace,
     on_event: OnEvent,
     should_stop: ShouldStop,
+    may_publish: MayPublish,
 ) -> TrainingOutcome:
     compute = choose_compute(config.training.device, config.training.precision)
     images = load_images(config, workspace, on_event, should_stop)
@@ -124,8 +136,8 @@ def _train(
         seed=training.seed,
         augment=training.augment,
     )
-    trainer = Trainer(config, loaders, compute, folder)
-    fitted = trainer.fit(on_event, should_stop)
+    attempts.take_over(folder, attempt)
+    fitted = Trainer(config, loaders, compute, attempt).fit(on_event, should_stop)
     if fitted.stopped in (Stop.CANCEL, Stop.PAUSE):
         return TrainingOutcome(fitted.stopped)
     _begin("Calibrating on healthy validation images", on_event, should_stop)
@@ -133,10 +145,13 @@ def _train(
     if any(record.label == "sick" for record in divided.test):
         _begin("Evaluating on the test set", on_event, should_stop)
         detector = AnomalyDetector(content, config, folder / BEST, choose_compute("auto", "fp32"))
-        evaluation, _ = _evaluate_into(folder, detector, images, divided)
+        evaluation, _ = _evaluate_into(attempt, detector, images, divided)
         content["metrics"] = evaluation.to_json()
-    checkpoint.save(folder / BEST, "model", content)
-    trainer.resume_point.unlink(missing_ok=True)
+    checkpoint.save(attempt / BEST, "model", content)
+    if not may_publish():
+        return TrainingOutcome(Stop.CANCEL)
+    attempts.publish(attempt, folder)
+    attempts.clear(folder)
     return _outcome(folder, content, workspace, fitted.stopped)
 
 
@@ -256,6 +271,7 @@ def _outcome(
         folder / BEST,
         content["best_epoch"],
         content["best_validation_loss"],
+        content.get("best_validation_elbo"),
         Evaluation.from_json(content["metrics"]) if content["metrics"] else None,
         [folder / name for name in names if (folder / name).exists()],
         promoted=_promote_if_first(content, workspace),
@@ -298,6 +314,7 @@ def _model_content(
         "seed": config.training.seed,
         "best_epoch": fitted.best.epoch,
         "best_validation_loss": fitted.best.loss,
+        "best_validation_elbo": fitted.best.elbo,
         "history": [asdict(epoch) for epoch in fitted.history],
         "metrics": {},
         "versions": checkpoint.versions(),

@@ -17,6 +17,7 @@ from medvae.config import Config
 from medvae.data.loader import HealthyLoaders
 from medvae.device import Compute
 from medvae.engine import checkpoint
+from medvae.engine.attempts import RESUME_POINT
 from medvae.engine.events import (
     CheckpointSaved,
     EpochEnded,
@@ -39,10 +40,15 @@ NOISE_STREAM = 500_009  # sets the reparameterisation noise apart from the augme
 
 @dataclass
 class Best:
-    """The weights with the lowest validation loss so far; epoch counts from 1."""
+    """The weights with the lowest validation loss so far; epoch counts from 1.
+
+    elbo: MSE + KLD at beta 1 over the same images, which unlike the loss can be compared between
+    runs of different beta.
+    """
 
     loss: float = math.inf
     epoch: int = 0
+    elbo: float = math.inf
     weights: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -81,7 +87,7 @@ class Trainer:
 
     @property
     def resume_point(self) -> Path:
-        return self.folder / "last.pth"
+        return self.folder / RESUME_POINT
 
     def fit(self, on_event: OnEvent, should_stop: ShouldStop) -> FitResult:
         """Run all epochs, or until asked to stop; goes on from a resume point if there is one.
@@ -183,7 +189,9 @@ class Trainer:
         means = self._validate()
         is_best = means[0] < self.best.loss
         if is_best:
-            self.best = Best(means[0], epoch, checkpoint.weights_of(self.model))
+            self.best = Best(
+                means[0], epoch, means[1] + means[2], checkpoint.weights_of(self.model)
+            )
         return means, is_best
 
     @torch.inference_mode()
