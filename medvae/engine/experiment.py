@@ -20,6 +20,7 @@ from medvae.data.loader import HealthyLoaders, build_healthy_loaders
 from medvae.data.sources import resolve_root
 from medvae.data.splits import Split, from_manifest, read_manifest, split
 from medvae.device import choose_compute
+from medvae.distributed import ALONE, World
 from medvae.engine import checkpoint
 from medvae.engine.detector import AnomalyDetector, Detection, calibrate_model
 from medvae.engine.evaluation import Evaluation, evaluate, score_test_images
@@ -90,17 +91,21 @@ def run_training(
     workspace: Workspace,
     on_event: OnEvent,
     should_stop: ShouldStop,
+    world: World = ALONE,
 ) -> TrainingOutcome:
     """Train, calibrate and evaluate one model in `folder`, or go on with the run begun there.
 
     A run that is finished already is not run again.
     Leaves `best.pth`, the split manifest, the evaluation (JSON and plots) and the report card.
+    Of several processes the first one does all but the training, and knows what it came to.
     Raises `MedVAEError` with a message for the user.
     """
     if (folder / BEST).exists():
+        if not world.leads:
+            return TrainingOutcome(None)
         return _outcome(folder, checkpoint.load(folder / BEST, "model"), workspace)
     try:
-        return _train(config, folder, workspace, on_event, should_stop)
+        return _train(config, folder, workspace, on_event, should_stop, world)
     except Stopped as request:
         return TrainingOutcome(request.stop)
 
@@ -111,11 +116,14 @@ def _train(
     workspace: Workspace,
     on_event: OnEvent,
     should_stop: ShouldStop,
+    world: World,
 ) -> TrainingOutcome:
-    compute = choose_compute(config.training.device, config.training.precision)
-    images = load_images(config, workspace, on_event, should_stop)
-    divided = _split_of_run(images, config, folder)
     training = config.training
+    compute = choose_compute(world.device(training.device), training.precision)
+    with world.leader_first(lambda: _obey(should_stop)):
+        images = load_images(config, workspace, on_event, should_stop)
+        divided = _split_of_run(images, config, folder)
+    world.connect(compute)
     loaders = build_healthy_loaders(
         images,
         divided,
@@ -123,10 +131,12 @@ def _train(
         batch_size=training.batch_size,
         seed=training.seed,
         augment=training.augment,
+        world=world,
     )
     trainer = Trainer(config, loaders, compute, folder)
     fitted = trainer.fit(on_event, should_stop)
-    if fitted.stopped in (Stop.CANCEL, Stop.PAUSE):
+    world.leave()
+    if fitted.stopped in (Stop.CANCEL, Stop.PAUSE) or not world.leads:
         return TrainingOutcome(fitted.stopped)
     _begin("Calibrating on healthy validation images", on_event, should_stop)
     content = _model_content(config, folder.name, fitted, loaders, images, divided)
@@ -214,9 +224,7 @@ def load_images(
 
     def report(stage: str) -> Callable[[int, int], None]:
         def on_progress(done: int, total: int) -> None:
-            stop = should_stop()
-            if stop is not None:
-                raise Stopped(stop)
+            _obey(should_stop)
             on_event(Preparing(stage, done, total))
 
         return on_progress
@@ -236,6 +244,12 @@ def sick_sample(
     records = [sick[i] for i in order]
     inputs = [images.pixels[record.row] for record in records]
     return list(detector.detect_inputs(inputs, [record.path for record in records]))
+
+
+def _obey(should_stop: ShouldStop) -> None:
+    stop = should_stop()
+    if stop is not None:
+        raise Stopped(stop)
 
 
 def _begin(stage: str, on_event: OnEvent, should_stop: ShouldStop) -> None:
