@@ -154,9 +154,8 @@ class Ranks(World):
         return nn.parallel.DistributedDataParallel(model, forward_sync_buffers=False)
 
     def weigh(self, loss: Tensor, count: int, batch: int) -> Tensor:
-        return loss * (
-            count * self.size / batch
-        )  # the gradients' mean over the ranks is then right
+        # So that the mean of the ranks' gradients, which is what they exchange, is the batch's.
+        return loss * (count * self.size / batch)
 
     def total(self, means: Sequence[Tensor], count: int) -> Tensor:
         sums = super().total(means, count)
@@ -271,7 +270,7 @@ def join() -> Iterator[World]:
     When one of them fails, its error alone is told: the others, who can then only fail too, end
     without a word.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("WORLD_SIZE") == "1":
         yield ALONE
         return
     ranks = Ranks()
