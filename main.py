@@ -80,21 +80,24 @@ def train(
 ) -> None:
     """Train a model on healthy images, calibrate it, evaluate it."""
     workspace = Workspace.current()
-    settings = _settings(config, data, changes)
     if queue:
         from jobs.service import JobService
 
-        job = JobService(workspace).submit(settings, name=name)
+        job = JobService(workspace).submit(_settings(config, data, changes), name=name)
         print(f"queued as {job}; follow it with: python main.py runs")
         return
+    from medvae.distributed import join
     from medvae.engine.console import ConsoleProgress
-    from medvae.engine.events import Stop
+    from medvae.engine.events import Stop, ignore
     from medvae.engine.experiment import run_training
 
-    run = name or time.strftime("run-%Y%m%d-%H%M%S")
-    folder = workspace.run_folder(run)
-    with ConsoleProgress() as progress, _interruptible() as should_stop:
-        outcome = run_training(settings, folder, workspace, progress, should_stop)
+    with join() as world, ConsoleProgress() as progress, _interruptible() as should_stop:
+        settings = _settings(config, data, changes)
+        run = world.told("run", name or time.strftime("run-%Y%m%d-%H%M%S"))
+        folder, on_event = workspace.run_folder(run), progress if world.leads else ignore
+        outcome = run_training(settings, folder, workspace, on_event, should_stop, world=world)
+    if not world.leads:
+        raise typer.Exit(130 if outcome.stopped is Stop.PAUSE else 0)
     if outcome.stopped is Stop.PAUSE:
         print(f"stopped; go on with the same command and --name {run}")
         raise typer.Exit(130)

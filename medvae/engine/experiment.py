@@ -20,6 +20,7 @@ from medvae.data.loader import HealthyLoaders, build_healthy_loaders
 from medvae.data.sources import resolve_root
 from medvae.data.splits import Split, from_manifest, read_manifest, split
 from medvae.device import choose_compute
+from medvae.distributed import ALONE, World
 from medvae.engine import attempts, checkpoint
 from medvae.engine.detector import AnomalyDetector, Detection, calibrate_model
 from medvae.engine.evaluation import Evaluation, evaluate, score_test_images
@@ -95,6 +96,7 @@ def run_training(
     *,
     attempt: Path | None = None,
     may_publish: MayPublish = always,
+    world: World = ALONE,
 ) -> TrainingOutcome:
     """Train, calibrate and evaluate one model in `folder`, or go on with the run begun there.
 
@@ -102,15 +104,17 @@ def run_training(
     attempt: where to work until the model is finished, below `folder`; by default `folder` itself.
     may_publish: says no when somebody else has taken the run over; nothing is published then.
     Leaves `best.pth`, the split manifest, the evaluation (JSON and plots) and the report card.
+    Of several processes the first one does all but the training, and knows what it came to.
     Raises `MedVAEError` with a message for the user.
     """
     if (folder / BEST).exists():
+        if not world.leads:
+            return TrainingOutcome(None)
         attempts.clear(folder)
         return _outcome(folder, checkpoint.load(folder / BEST, "model"), workspace)
+    own = attempt or folder
     try:
-        return _train(
-            config, folder, attempt or folder, workspace, on_event, should_stop, may_publish
-        )
+        return _train(config, folder, own, workspace, on_event, should_stop, may_publish, world)
     except Stopped as request:
         return TrainingOutcome(request.stop)
 
@@ -123,11 +127,15 @@ def _train(
     on_event: OnEvent,
     should_stop: ShouldStop,
     may_publish: MayPublish,
+    world: World,
 ) -> TrainingOutcome:
-    compute = choose_compute(config.training.device, config.training.precision)
-    images = load_images(config, workspace, on_event, should_stop)
-    divided = _split_of_run(images, config, folder)
     training = config.training
+    compute = choose_compute(world.device(training.device), training.precision)
+    with world.leader_first(lambda: _obey(should_stop)):
+        images = load_images(config, workspace, on_event, should_stop)
+        divided = _split_of_run(images, config, folder)
+        attempts.take_over(folder, attempt)
+    world.connect(compute)
     loaders = build_healthy_loaders(
         images,
         divided,
@@ -135,10 +143,11 @@ def _train(
         batch_size=training.batch_size,
         seed=training.seed,
         augment=training.augment,
+        world=world,
     )
-    attempts.take_over(folder, attempt)
     fitted = Trainer(config, loaders, compute, attempt).fit(on_event, should_stop)
-    if fitted.stopped in (Stop.CANCEL, Stop.PAUSE):
+    world.leave()
+    if fitted.stopped in (Stop.CANCEL, Stop.PAUSE) or not world.leads:
         return TrainingOutcome(fitted.stopped)
     _begin("Calibrating on healthy validation images", on_event, should_stop)
     content = _model_content(config, folder.name, fitted, loaders, images, divided)
@@ -229,9 +238,7 @@ def load_images(
 
     def report(stage: str) -> Callable[[int, int], None]:
         def on_progress(done: int, total: int) -> None:
-            stop = should_stop()
-            if stop is not None:
-                raise Stopped(stop)
+            _obey(should_stop)
             on_event(Preparing(stage, done, total))
 
         return on_progress
@@ -251,6 +258,12 @@ def sick_sample(
     records = [sick[i] for i in order]
     inputs = [images.pixels[record.row] for record in records]
     return list(detector.detect_inputs(inputs, [record.path for record in records]))
+
+
+def _obey(should_stop: ShouldStop) -> None:
+    stop = should_stop()
+    if stop is not None:
+        raise Stopped(stop)
 
 
 def _begin(stage: str, on_event: OnEvent, should_stop: ShouldStop) -> None:

@@ -72,6 +72,8 @@ class Trainer:
         torch.manual_seed(config.training.seed)
         self.model = VAE(config.model)
         compute.place(self.model)
+        self.world = loaders.train.world
+        self.network = self.world.network(self.model)  # the same weights, for training steps
         self.loss = VAELoss(config.loss)
         steps = loaders.train.steps_per_epoch * config.training.epochs
         self.optimizer = torch.optim.Adam(
@@ -97,6 +99,8 @@ class Trainer:
         training = self.config.training
         if self.resume_point.exists():
             self._restore()
+        self._check_same_start()
+        should_stop = self.world.agreed(should_stop, tuple(Stop), self.compute)
         on_event(self._started())
         begun = self._saved_at = time.monotonic()
         stopped: Stop | None = None
@@ -119,7 +123,7 @@ class Trainer:
         self.model.train()
         for images in self.loaders.train.shuffled(self.epoch, self.step):
             parts = self._train_step(images)
-            self.sums += torch.stack(parts).detach() * len(images)
+            self.sums += self.world.total(parts, len(images))
             self.step += 1
             now = time.monotonic()
             if now - reported >= PROGRESS_EVERY:
@@ -134,19 +138,20 @@ class Trainer:
         return None
 
     def _train_step(self, images: Tensor) -> LossParts:
-        train = self.loaders.train
+        train, batch = self.loaders.train, self.loaders.train.batch_at(self.step)
         global_step = self.epoch * train.steps_per_epoch + self.step
         generator = train.generator(global_step + NOISE_STREAM)
         noise = torch.randn(
-            (len(images), self.config.model.latent_size),
+            (batch, self.config.model.latent_size),
             generator=generator,
             device=self.compute.device,
         )
         with self.compute.autocast():
-            output = self.model(images, noise)
+            output = self.network(images, self.world.part(noise))
         parts = self.loss(output, images, self.loss.beta_at(global_step / train.steps_per_epoch))
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(parts.loss).backward()  # type: ignore[no-untyped-call]
+        loss = self.world.weigh(parts.loss, len(images), batch)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.scheduler.step()
@@ -177,7 +182,8 @@ class Trainer:
         )
         self.history.append(ended)
         on_event(ended)
-        on_event(SamplesDrawn(self.epoch, str(self._draw_samples())))
+        if self.world.leads:
+            on_event(SamplesDrawn(self.epoch, str(self._draw_samples())))
 
     def _diverged(self) -> MedVAEError:
         return MedVAEError(
@@ -199,10 +205,11 @@ class Trainer:
         """Mean loss at the final beta, MSE and KLD over the validation images, through mu."""
         self.model.eval()
         sums = torch.zeros(3, device=self.compute.device)
-        for images in self.loaders.validation.ordered():
+        for batch in self.loaders.validation.ordered():
+            images = self.world.part(batch)
             with self.compute.autocast():
                 output = self.model(images)
-            sums += torch.stack(self.loss(output, images)) * len(images)
+            sums += self.world.total(self.loss(output, images), len(images))
         means: list[float] = (sums / len(self.loaders.validation.dataset)).tolist()
         return means
 
@@ -217,7 +224,7 @@ class Trainer:
     def _started(self) -> RunStarted:
         train = self.loaders.train
         return RunStarted(
-            device=self.compute.name,
+            device=f"{self.world.size} × " * (self.world.size > 1) + self.compute.name,
             precision=self.compute.precision,
             parameters=sum(weight.numel() for weight in self.model.parameters()),
             train_images=len(train.dataset),
@@ -245,6 +252,8 @@ class Trainer:
         )
 
     def _save(self, on_event: OnEvent) -> None:
+        if not self.world.leads:
+            return
         content = {
             "config": self.config.model_dump(),
             "precision": self.compute.precision,
@@ -261,6 +270,15 @@ class Trainer:
         checkpoint.save(self.resume_point, "resume point", content)
         self._saved_at = time.monotonic()
         on_event(CheckpointSaved(str(self.resume_point)))
+
+    def _check_same_start(self) -> None:
+        mine = f"epoch {self.epoch + 1}, step {self.step}"
+        first = self.world.told("start", mine)
+        if mine != first:
+            raise MedVAEError(
+                f"process {self.world.rank} would begin at {mine}, process 0 at {first}; all need "
+                "the same folder: set MEDVAE_HOME to one that they share"
+            )
 
     def _restore(self) -> None:
         content = checkpoint.load(self.resume_point, "resume point")
