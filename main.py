@@ -256,8 +256,7 @@ def _settings(config: str, data: str | None, changes: list[str] | None) -> Confi
 @contextmanager
 def _interruptible() -> "Iterator[ShouldStop]":
     """The first Ctrl-C or SIGTERM asks the run to save and end; a second one ends it at once."""
-    from medvae.engine.events import Stop
-    from medvae.engine.experiment import Stopped
+    from medvae.engine.events import Stop, Stopped
 
     asked: list[Stop] = []
 

@@ -1,0 +1,310 @@
+"""Scores any number of images, a shard at a time, into one Parquet and one CSV.
+
+A shard's result is one file that appears whole or not at all, so the work may be interrupted
+anywhere, and done by any number of processes at once. Knows nothing of jobs or of who works.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv as pa_csv
+from pyarrow import parquet as pq
+
+from medvae.atomic import replacing
+from medvae.data.listing import list_images
+from medvae.engine.detection_files import UNUSUAL, verdict
+from medvae.engine.detector import BATCH, AnomalyDetector
+from medvae.engine.events import OnEvent, Preparing, ShouldStop, Stopped, ignore, never
+from medvae.engine.read_ahead import ReadImage, read_ahead
+from medvae.engine.scores import DEFAULT_SCORE, SCORES
+from medvae.errors import CheckpointError, DataError
+
+PLAN = "plan.json"
+MODEL = "model.pth"
+SUMMARY = "summary.json"
+SHARD_SIZE = 1000  # images: seconds of work, so that little is lost with a worker
+NOTICE = "Research use only. Not a medical device; not for diagnosis."
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What is to be scored, kept in `folder` beside a copy of the model and the shards."""
+
+    folder: Path
+    source: str
+    out: str
+    target_fpr: float | None  # None: the model's own
+    model_sha256: str
+    images: int
+    shards: int
+
+    @classmethod
+    def open(cls, folder: Path) -> "Archive | None":
+        """The plan in `folder`, or None where there is none yet."""
+        try:
+            plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        return cls(folder, **plan)
+
+    def is_for(self, request: dict[str, Any], model_sha256: str) -> bool:
+        return self.model_sha256 == model_sha256 and all(
+            getattr(self, key) == value for key, value in request.items()
+        )
+
+    @property
+    def model(self) -> Path:
+        return self.folder / MODEL
+
+    def missing(self) -> list[int]:
+        """Numbers of the shards without a result; none once all are merged."""
+        if (self.folder / SUMMARY).exists():
+            return []
+        return [n for n in range(self.shards) if not self.result_file(n).exists()]
+
+    def paths(self, number: int) -> list[str]:
+        """The images of one shard."""
+        paths: list[str] = json.loads(_list_file(self.folder, number).read_text(encoding="utf-8"))
+        return paths
+
+    def result_file(self, number: int) -> Path:
+        return _list_file(self.folder, number).with_suffix(".parquet")
+
+
+def plan_archive(
+    folder: Path,
+    source: Path,
+    out: Path,
+    model: Path,
+    on_event: OnEvent = ignore,
+    should_stop: ShouldStop = never,
+    *,
+    target_fpr: float | None = None,
+    shard_size: int = SHARD_SIZE,
+) -> Archive:
+    """Write down in `folder` what is to be scored with which model, or take up what is there.
+
+    Raises `DataError` when there is no image, `out` is no name for a Parquet file, or `folder`
+    holds the plan of something else; `Stopped` when asked to.
+    """
+    check_request(source, out, model)
+    request: dict[str, Any] = {
+        "source": str(source.resolve()),
+        "out": str(out.resolve()),
+        "target_fpr": target_fpr,
+    }
+    known = Archive.open(folder)
+    if known is not None:
+        if not known.is_for(request, _sha256(model)):
+            raise DataError(
+                f"{folder}: holds unfinished work on {known.source} with other settings or another "
+                "model; remove that folder, or choose another output file"
+            )
+        return known
+    images, shards = _write_lists(folder, source, shard_size, on_event, should_stop)
+    with _writing(folder / MODEL) as partial:
+        shutil.copyfile(model, partial)
+    archive = Archive(
+        folder, **request, model_sha256=_sha256(folder / MODEL), images=images, shards=shards
+    )
+    with _writing(folder / PLAN) as partial:
+        plan = {key: value for key, value in asdict(archive).items() if key != "folder"}
+        partial.write_text(json.dumps(plan, indent=1), encoding="utf-8")
+    return archive
+
+
+def check_request(source: Path, out: Path, model: Path) -> None:
+    """Raises `DataError` or `CheckpointError` for what cannot be begun; costs nothing."""
+    if not source.exists():
+        raise DataError(f"{source}: no such folder or file; expected images, or a list of paths")
+    if out.suffix.lower() != ".parquet" or out.is_dir():
+        raise DataError(f"{out}: expected a file name ending in .parquet; a .csv goes beside it")
+    if out.with_suffix(".csv").resolve() == source.resolve():
+        raise DataError(f"{source}: the CSV of the scores would replace it; choose another --out")
+    if not model.is_file():
+        raise CheckpointError(f"{model}: no such checkpoint; train a model first")
+
+
+def score_shard(
+    archive: Archive, number: int, detector: AnomalyDetector, should_stop: ShouldStop = never
+) -> None:
+    """Score the images of one shard into its result file, unless that is there already.
+
+    What cannot be read becomes a row with its reason. Raises `Stopped`, leaving nothing.
+    """
+    if archive.result_file(number).exists():
+        return
+    fpr = archive.target_fpr or detector.config.detection.target_fpr
+    context = {
+        "target_fpr": fpr,
+        "threshold": detector.calibration.threshold(DEFAULT_SCORE, fpr),
+        "model": f"{detector.card.run}@{archive.model_sha256[:12]}",
+    }
+    rows: list[dict[str, Any]] = []
+    for batch in read_ahead(archive.paths(number), detector.config.model.image_size, BATCH):
+        if (stop := should_stop()) is not None:
+            raise Stopped(stop)
+        rows += [{**row, **context} for row in _score(batch, detector, fpr)]
+    schema = _schema(str(context["model"]))
+    with _writing(archive.result_file(number)) as partial, partial.open("wb") as file:
+        pq.write_table(pa.Table.from_pylist(rows, schema), file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def finish_archive(
+    archive: Archive,
+    detector: AnomalyDetector,
+    on_event: OnEvent = ignore,
+    should_stop: ShouldStop = never,
+) -> dict[str, Any]:
+    """Score here whatever shard is missing, then merge all; returns the summary of `merge_shards`.
+
+    Raises `Stopped` when asked to; the same call goes on from there.
+    """
+    missing = archive.missing()
+    for done, number in enumerate(missing, start=archive.shards - len(missing)):
+        on_event(Preparing("Scoring", done * archive.images // archive.shards, archive.images))
+        score_shard(archive, number, detector, should_stop)
+    on_event(Preparing("Writing the table", archive.images, archive.images))
+    return merge_shards(archive)
+
+
+def merge_shards(archive: Archive) -> dict[str, Any]:
+    """One Parquet and one CSV of all shards, in the order of the plan; the shards are removed.
+
+    Returns counts of rows, by verdict, and the files written. Raises `DataError`, naming the
+    damaged shard and removing its result, when rows are missing.
+    """
+    done = archive.folder / SUMMARY
+    if done.exists():
+        summary: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
+        return summary
+    table, text = Path(archive.out), Path(archive.out).with_suffix(".csv")
+    count = {"images": 0, "unusual": 0, "unreadable": 0}
+    schema = _rows_of(archive, 0).schema
+    with (
+        _writing(table) as parquet_partial,
+        _writing(text) as text_partial,
+        pq.ParquetWriter(parquet_partial, schema) as parquet_writer,
+        pa_csv.CSVWriter(text_partial, schema) as text_writer,
+    ):
+        for number in range(archive.shards):
+            rows = _rows_of(archive, number)
+            parquet_writer.write_table(rows)
+            text_writer.write_table(rows)
+            count["images"] += rows.num_rows
+            count["unusual"] += pc.sum(pc.equal(rows["verdict"], UNUSUAL)).as_py() or 0
+            count["unreadable"] += rows.num_rows - rows["error"].null_count
+    model = schema.metadata[b"model"].decode()
+    summary = {**count, "model": model, "files": [str(table), str(text)]}
+    with _writing(done) as partial:
+        partial.write_text(json.dumps(summary), encoding="utf-8")
+    shutil.rmtree(_list_file(archive.folder, 0).parent, ignore_errors=True)
+    return summary
+
+
+def _score(
+    batch: Sequence[ReadImage], detector: AnomalyDetector, target_fpr: float
+) -> Iterator[dict[str, Any]]:
+    """A row for each file, in order."""
+    pixels = [read.pixels for read in batch if read.pixels is not None]
+    scores = detector.score_inputs(np.stack(pixels)) if pixels else {}
+    scored = 0
+    for read in batch:
+        row: dict[str, Any] = {
+            "path": _text(read.path),
+            "sha256": read.sha256,
+            "error": _text(read.error),
+        }
+        if read.pixels is not None:
+            values = {name: float(column[scored]) for name, column in scores.items()}
+            p_value = detector.calibration.p_value(DEFAULT_SCORE, values[DEFAULT_SCORE])
+            row |= {**values, "p_value": p_value, "verdict": verdict(p_value <= target_fpr)}
+            scored += 1
+        yield row
+
+
+def _schema(model: str) -> pa.Schema:
+    """Columns of the table, and what holds for all of it."""
+    columns = {
+        "path": pa.string(),
+        "sha256": pa.string(),
+        **{name: pa.float32() for name in SCORES},
+        "p_value": pa.float64(),
+        "verdict": pa.string(),
+        "target_fpr": pa.float64(),
+        "threshold": pa.float64(),
+        "model": pa.string(),
+        "error": pa.string(),
+    }
+    return pa.schema(columns, {"model": model, "notice": NOTICE})
+
+
+def _rows_of(archive: Archive, number: int) -> pa.Table:
+    """The result of one shard, which must have a row for each of its images."""
+    file = archive.result_file(number)
+    try:
+        rows = pq.read_table(file)
+        whole = rows.num_rows == len(archive.paths(number))
+    except (OSError, pa.ArrowException):
+        whole = False
+    if not whole:
+        file.unlink(missing_ok=True)
+        raise DataError(f"{file}: missing or damaged; begin again, and only this part is redone")
+    return rows
+
+
+def _write_lists(
+    folder: Path, source: Path, size: int, on_event: OnEvent, should_stop: ShouldStop
+) -> tuple[int, int]:
+    """The paths of each shard in a file of its own; returns how many images and shards."""
+    shutil.rmtree(_list_file(folder, 0).parent, ignore_errors=True)
+    images = shards = 0
+    paths = list_images(source)
+    while shard := list(islice(paths, size)):
+        if (stop := should_stop()) is not None:
+            raise Stopped(stop)
+        with _writing(_list_file(folder, shards)) as partial:
+            partial.write_text(json.dumps(shard), encoding="utf-8")
+        images, shards = images + len(shard), shards + 1
+        on_event(Preparing("Listing images", images, images))
+    if not images:
+        raise DataError(f"{source}: names no image; expected image files, or a list of paths")
+    return images, shards
+
+
+@contextmanager
+def _writing(file: Path) -> Iterator[Path]:
+    """`replacing`, with its errors in words."""
+    try:
+        with replacing(file) as partial:
+            yield partial
+    except OSError as error:
+        raise DataError(
+            f"{file}: cannot be written ({error.strerror or error}); what is scored so far is kept"
+        ) from error
+
+
+def _list_file(folder: Path, number: int) -> Path:
+    return folder / "shards" / f"{number:06d}.json"
+
+
+def _text(text: str | None) -> str | None:
+    """File names need not be UTF-8; the table's text must be."""
+    return text and text.encode("utf-8", "backslashreplace").decode()
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
