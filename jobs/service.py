@@ -16,10 +16,11 @@ from jobs.tasks import attach, recover
 from jobs.views import JobView, Status, WorkerView
 from medvae.config import Config
 from medvae.engine.events import Event, Stop, from_record
+from medvae.engine.score_request import ScoreRequest
 from medvae.errors import JobError
 from medvae.workspace import Workspace
 
-RESUME_POINT = "last.pth"
+RESUME_POINTS = ("last.pth", "plan.json")  # of a training, of a scoring
 MODEL = "best.pth"
 
 
@@ -72,6 +73,19 @@ class JobService:
         name = f"Evaluation of {run.name}"
         return self.submit(None, "evaluate", name=name, parent=run_id, payload=payload)
 
+    def submit_score(
+        self, request: ScoreRequest, *, name: str | None = None, priority: int = 0
+    ) -> str:
+        """Score every image of a folder or list into one Parquet and one CSV; returns the job's id.
+
+        The model is copied when a worker begins. Every worker must see the files under the same
+        paths. `parts` tells how far it is.
+        """
+        request = request.checked()
+        title = name or f"Scores of {request.source.name}"
+        payload = dict(request.to_plain())
+        return self.submit(None, "score", name=title, priority=priority, payload=payload)
+
     def clone(self, job_id: str) -> str:
         """A new job that does what an old one did, from its start; returns its id."""
         old = self.job(job_id)
@@ -87,8 +101,12 @@ class JobService:
     def jobs(
         self, limit: int = 50, statuses: Sequence[Status] = (), parent: str | None = None
     ) -> list[JobView]:
-        """The newest first."""
+        """The newest first. Parts are listed only with their parent."""
         return self._store.jobs(limit, statuses, parent)
+
+    def parts(self, job_id: str) -> dict[Status, int]:
+        """How many parts of a job stand where; empty for a job that is not split."""
+        return self._store.parts(job_id)
 
     def follow(
         self, job_id: str, after_seq: int = 0, limit: int = 5000
@@ -126,12 +144,20 @@ class JobService:
         """Ask a running job to end; a waiting one is cancelled at once."""
         if stop is Stop.CANCEL:
             # First those whom nobody would hear: waiting, or left by a worker that died.
-            view = self._store.cancel_idle(job_id) or self._store.request_stop(job_id, stop)
+            view = (
+                self._store.cancel_idle(job_id)
+                or self._store.request_stop(job_id, stop)
+                or self._store.cancel_idle(job_id)  # it went back into the line in between
+            )
         else:
             view = self._store.request_stop(job_id, stop)
             if view is None and stop is Stop.KEEP:
                 view = self._store.cancel_idle(job_id)
-        return view or self._refuse(job_id, "stop")
+        if view is None:
+            self._refuse(job_id, "stop")
+        if view.status is Status.CANCELLED:
+            self._store.cancel_parts(job_id)
+        return view
 
     def retry(self, job_id: str) -> JobView:
         """Do a failed or cancelled job again from its start; only its logs are kept."""
@@ -144,7 +170,8 @@ class JobService:
         """Go on with a failed or cancelled job from its last resume point."""
         if self.job(job_id).status not in (Status.FAILED, Status.CANCELLED):
             self._refuse(job_id, "resume")
-        if not (self._workspace.run_folder(job_id) / RESUME_POINT).is_file():
+        folder = self._workspace.run_folder(job_id)
+        if not any((folder / name).is_file() for name in RESUME_POINTS):
             raise JobError(f"job {job_id} has no resume point to go on from: retry it instead")
         return self._requeue(job_id, "resume", forget_events=False)
 

@@ -27,8 +27,9 @@ from medvae.engine.detection_files import UNUSUAL, verdict
 from medvae.engine.detector import BATCH, AnomalyDetector
 from medvae.engine.events import OnEvent, Preparing, ShouldStop, Stopped, ignore, never
 from medvae.engine.read_ahead import ReadImage, read_ahead
+from medvae.engine.score_request import ScoreRequest
 from medvae.engine.scores import DEFAULT_SCORE, SCORES
-from medvae.errors import CheckpointError, DataError
+from medvae.errors import DataError
 
 PLAN = "plan.json"
 MODEL = "model.pth"
@@ -58,10 +59,11 @@ class Archive:
             return None
         return cls(folder, **plan)
 
-    def is_for(self, request: dict[str, Any], model_sha256: str) -> bool:
-        return self.model_sha256 == model_sha256 and all(
-            getattr(self, key) == value for key, value in request.items()
-        )
+    def is_for(self, request: ScoreRequest) -> bool:
+        """Whether going on with this plan gives what is asked for."""
+        wanted = (str(request.source), str(request.out), request.target_fpr)
+        same = (self.source, self.out, self.target_fpr) == wanted
+        return same and self.model_sha256 == _sha256(request.model)
 
     @property
     def model(self) -> Path:
@@ -84,56 +86,42 @@ class Archive:
 
 def plan_archive(
     folder: Path,
-    source: Path,
-    out: Path,
-    model: Path,
+    request: ScoreRequest,
     on_event: OnEvent = ignore,
     should_stop: ShouldStop = never,
     *,
-    target_fpr: float | None = None,
     shard_size: int = SHARD_SIZE,
 ) -> Archive:
     """Write down in `folder` what is to be scored with which model, or take up what is there.
 
-    Raises `DataError` when there is no image, `out` is no name for a Parquet file, or `folder`
-    holds the plan of something else; `Stopped` when asked to.
+    Raises `DataError` when there is no image, or `folder` holds the plan of something else;
+    `Stopped` when asked to.
     """
-    check_request(source, out, model)
-    request: dict[str, Any] = {
-        "source": str(source.resolve()),
-        "out": str(out.resolve()),
-        "target_fpr": target_fpr,
-    }
+    request = request.checked()
     known = Archive.open(folder)
     if known is not None:
-        if not known.is_for(request, _sha256(model)):
+        if not known.is_for(request):
             raise DataError(
                 f"{folder}: holds unfinished work on {known.source} with other settings or another "
                 "model; remove that folder, or choose another output file"
             )
         return known
-    images, shards = _write_lists(folder, source, shard_size, on_event, should_stop)
+    images, shards = _write_lists(folder, request.source, shard_size, on_event, should_stop)
     with _writing(folder / MODEL) as partial:
-        shutil.copyfile(model, partial)
+        shutil.copyfile(request.model, partial)
     archive = Archive(
-        folder, **request, model_sha256=_sha256(folder / MODEL), images=images, shards=shards
+        folder,
+        str(request.source),
+        str(request.out),
+        request.target_fpr,
+        _sha256(folder / MODEL),
+        images,
+        shards,
     )
     with _writing(folder / PLAN) as partial:
         plan = {key: value for key, value in asdict(archive).items() if key != "folder"}
         partial.write_text(json.dumps(plan, indent=1), encoding="utf-8")
     return archive
-
-
-def check_request(source: Path, out: Path, model: Path) -> None:
-    """Raises `DataError` or `CheckpointError` for what cannot be begun; costs nothing."""
-    if not source.exists():
-        raise DataError(f"{source}: no such folder or file; expected images, or a list of paths")
-    if out.suffix.lower() != ".parquet" or out.is_dir():
-        raise DataError(f"{out}: expected a file name ending in .parquet; a .csv goes beside it")
-    if out.with_suffix(".csv").resolve() == source.resolve():
-        raise DataError(f"{source}: the CSV of the scores would replace it; choose another --out")
-    if not model.is_file():
-        raise CheckpointError(f"{model}: no such checkpoint; train a model first")
 
 
 def score_shard(
@@ -179,6 +167,18 @@ def finish_archive(
         score_shard(archive, number, detector, should_stop)
     on_event(Preparing("Writing the table", archive.images, archive.images))
     return merge_shards(archive)
+
+
+def score_here(
+    request: ScoreRequest, on_event: OnEvent = ignore, should_stop: ShouldStop = never
+) -> dict[str, Any]:
+    """All of it in this process; `OUT.parts` beside the table holds what is done until the end."""
+    folder = request.out.with_name(f"{request.out.name}.parts")
+    archive = plan_archive(folder, request, on_event, should_stop)
+    detector = AnomalyDetector.load(archive.model)
+    summary = finish_archive(archive, detector, on_event, should_stop)
+    shutil.rmtree(folder, ignore_errors=True)
+    return summary
 
 
 def merge_shards(archive: Archive) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from medvae.data.transform import read_model_input
 from medvae.engine.archive import Archive, finish_archive, plan_archive, score_shard
 from medvae.engine.detector import AnomalyDetector, Detection
 from medvae.engine.events import Stop, Stopped
+from medvae.engine.score_request import ScoreRequest
 from medvae.errors import CheckpointError, DataError
 from tests.small_archive import SIZE, write_images, write_model, write_odd_files
 
@@ -28,11 +29,15 @@ def detector(model: Path) -> AnomalyDetector:
     return AnomalyDetector.load(model, "cpu")
 
 
-def plan(tmp_path: Path, model: Path, source: Path | None = None, **options: Any) -> Archive:
-    source = source or tmp_path / "images"
-    return plan_archive(
-        tmp_path / "work", source, tmp_path / "out.parquet", model, shard_size=10, **options
-    )
+def plan(
+    tmp_path: Path,
+    model: Path,
+    source: str = "images",
+    out: str = "out.parquet",
+    target_fpr: float | None = None,
+) -> Archive:
+    request = ScoreRequest(tmp_path / source, tmp_path / out, model, target_fpr)
+    return plan_archive(tmp_path / "work", request, shard_size=10)
 
 
 def rows(archive: Archive) -> list[dict[str, Any]]:
@@ -167,20 +172,18 @@ def test_unfinished_work_is_not_continued_with_another_model(tmp_path: Path, mod
 
 
 def test_impossible_requests_are_refused_at_once(tmp_path: Path, model: Path) -> None:
-    images, work, out = tmp_path / "images", tmp_path / "work", tmp_path / "out.parquet"
     with pytest.raises(DataError, match="no such folder or file"):
-        plan_archive(work, images, out, model)
-    images.mkdir()
+        plan(tmp_path, model)
+    (tmp_path / "images").mkdir()
     with pytest.raises(DataError, match="names no image"):
-        plan_archive(work, images, out, model)
+        plan(tmp_path, model)
     with pytest.raises(DataError, match=r"ending in \.parquet"):
-        plan_archive(work, images, tmp_path / "out.csv", model)
+        plan(tmp_path, model, out="out.csv")
     with pytest.raises(CheckpointError, match="no such checkpoint"):
-        plan_archive(work, images, out, tmp_path / "nothing.pth")
-    source = tmp_path / "out.csv"
-    source.write_text("path\nx.png\n")
+        plan(tmp_path, tmp_path / "nothing.pth")
+    (tmp_path / "out.csv").write_text("path\nx.png\n")
     with pytest.raises(DataError, match="would replace it"):
-        plan_archive(work, source, out, model)
+        plan(tmp_path, model, source="out.csv")
 
 
 def test_a_list_is_text_or_csv_and_its_paths_start_beside_it(tmp_path: Path) -> None:
@@ -198,9 +201,8 @@ def test_an_image_listed_twice_is_two_rows(
     tmp_path: Path, model: Path, detector: AnomalyDetector
 ) -> None:
     (path,) = write_images(tmp_path / "images", 1)
-    source = tmp_path / "list.txt"
-    source.write_text(f"{path}\n{path}\nmissing.png\n")
-    archive = plan(tmp_path, model, source)
+    (tmp_path / "list.txt").write_text(f"{path}\n{path}\nmissing.png\n")
+    archive = plan(tmp_path, model, "list.txt")
     finish_archive(archive, detector)
     first, second, missing = rows(archive)
     assert first == second
