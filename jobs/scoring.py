@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jobs.tasks import Assignment, Outcome
 from medvae.engine import archive
-from medvae.engine.archive import Archive
+from medvae.engine.archive_plan import SHARDS, Archive, plan_archive
 from medvae.engine.detector import AnomalyDetector
 from medvae.engine.events import OnEvent, ShouldStop, Stop, Stopped
 from medvae.engine.score_request import ScoreRequest
@@ -24,11 +24,11 @@ def score_archive(assignment: Assignment, on_event: OnEvent, should_stop: Should
     job, folder = assignment.job, assignment.folder
     try:
         request = ScoreRequest.from_plain(job.payload)
-        plan = Archive.open(folder) or archive.plan_archive(folder, request, on_event, should_stop)
+        plan = Archive.open(folder) or plan_archive(folder, request, on_event, should_stop)
         missing = plan.missing()
         if len(missing) > 1 and job.result is None:
             # Named after the folder of the shards, which then holds their logs too.
-            return Outcome(parts={f"shards/{n:06d}": {"shard": n} for n in missing})
+            return Outcome(parts={f"{SHARDS}/{n:06d}": {"shard": n} for n in missing})
         detector = _detector(plan, assignment.device)
         return Outcome(archive.finish_archive(plan, detector, on_event, should_stop))
     except Stopped as request_to_stop:

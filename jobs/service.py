@@ -188,6 +188,8 @@ class JobService:
     def delete(self, job_id: str) -> None:
         """Remove a job that does not run, and its folder; a promoted model is a copy and stays."""
         if not self._store.delete(job_id):
+            if self.parts(job_id).get(Status.RUNNING):
+                raise JobError(f"cannot delete job {job_id} yet: parts of it still run")
             self._refuse(job_id, "delete")
         self._remove_files(job_id)
 

@@ -4,14 +4,10 @@ A shard's result is one file that appears whole or not at all, so the work may b
 anywhere, and done by any number of processes at once. Knows nothing of jobs or of who works.
 """
 
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +17,7 @@ import pyarrow.compute as pc
 from pyarrow import csv as pa_csv
 from pyarrow import parquet as pq
 
-from medvae.atomic import replacing
-from medvae.data.listing import list_images
+from medvae.engine.archive_plan import Archive, plan_archive, writing
 from medvae.engine.detection_files import UNUSUAL, verdict
 from medvae.engine.detector import BATCH, AnomalyDetector
 from medvae.engine.events import OnEvent, Preparing, ShouldStop, Stopped, ignore, never
@@ -31,97 +26,7 @@ from medvae.engine.score_request import ScoreRequest
 from medvae.engine.scores import DEFAULT_SCORE, SCORES
 from medvae.errors import DataError
 
-PLAN = "plan.json"
-MODEL = "model.pth"
-SUMMARY = "summary.json"
-SHARD_SIZE = 1000  # images: seconds of work, so that little is lost with a worker
 NOTICE = "Research use only. Not a medical device; not for diagnosis."
-
-
-@dataclass(frozen=True)
-class Archive:
-    """What is to be scored, kept in `folder` beside a copy of the model and the shards."""
-
-    folder: Path
-    source: str
-    out: str
-    target_fpr: float | None  # None: the model's own
-    model_sha256: str
-    images: int
-    shards: int
-
-    @classmethod
-    def open(cls, folder: Path) -> "Archive | None":
-        """The plan in `folder`, or None where there is none yet."""
-        try:
-            plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        return cls(folder, **plan)
-
-    def is_for(self, request: ScoreRequest) -> bool:
-        """Whether going on with this plan gives what is asked for."""
-        wanted = (str(request.source), str(request.out), request.target_fpr)
-        same = (self.source, self.out, self.target_fpr) == wanted
-        return same and self.model_sha256 == _sha256(request.model)
-
-    @property
-    def model(self) -> Path:
-        return self.folder / MODEL
-
-    def missing(self) -> list[int]:
-        """Numbers of the shards without a result; none once all are merged."""
-        if (self.folder / SUMMARY).exists():
-            return []
-        return [n for n in range(self.shards) if not self.result_file(n).exists()]
-
-    def paths(self, number: int) -> list[str]:
-        """The images of one shard."""
-        paths: list[str] = json.loads(_list_file(self.folder, number).read_text(encoding="utf-8"))
-        return paths
-
-    def result_file(self, number: int) -> Path:
-        return _list_file(self.folder, number).with_suffix(".parquet")
-
-
-def plan_archive(
-    folder: Path,
-    request: ScoreRequest,
-    on_event: OnEvent = ignore,
-    should_stop: ShouldStop = never,
-    *,
-    shard_size: int = SHARD_SIZE,
-) -> Archive:
-    """Write down in `folder` what is to be scored with which model, or take up what is there.
-
-    Raises `DataError` when there is no image, or `folder` holds the plan of something else;
-    `Stopped` when asked to.
-    """
-    request = request.checked()
-    known = Archive.open(folder)
-    if known is not None:
-        if not known.is_for(request):
-            raise DataError(
-                f"{folder}: holds unfinished work on {known.source} with other settings or another "
-                "model; remove that folder, or choose another output file"
-            )
-        return known
-    images, shards = _write_lists(folder, request.source, shard_size, on_event, should_stop)
-    with _writing(folder / MODEL) as partial:
-        shutil.copyfile(request.model, partial)
-    archive = Archive(
-        folder,
-        str(request.source),
-        str(request.out),
-        request.target_fpr,
-        _sha256(folder / MODEL),
-        images,
-        shards,
-    )
-    with _writing(folder / PLAN) as partial:
-        plan = {key: value for key, value in asdict(archive).items() if key != "folder"}
-        partial.write_text(json.dumps(plan, indent=1), encoding="utf-8")
-    return archive
 
 
 def score_shard(
@@ -145,7 +50,7 @@ def score_shard(
             raise Stopped(stop)
         rows += [{**row, **context} for row in _score(batch, detector, fpr)]
     schema = _schema(str(context["model"]))
-    with _writing(archive.result_file(number)) as partial, partial.open("wb") as file:
+    with writing(archive.result_file(number)) as partial, partial.open("wb") as file:
         pq.write_table(pa.Table.from_pylist(rows, schema), file)
         file.flush()
         os.fsync(file.fileno())
@@ -187,7 +92,7 @@ def merge_shards(archive: Archive) -> dict[str, Any]:
     Returns counts of rows, by verdict, and the files written. Raises `DataError`, naming the
     damaged shard and removing its result, when rows are missing.
     """
-    done = archive.folder / SUMMARY
+    done = archive.summary_file
     if done.exists():
         summary: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
         return summary
@@ -195,8 +100,8 @@ def merge_shards(archive: Archive) -> dict[str, Any]:
     count = {"images": 0, "unusual": 0, "unreadable": 0}
     schema = _rows_of(archive, 0).schema
     with (
-        _writing(table) as parquet_partial,
-        _writing(text) as text_partial,
+        writing(table) as parquet_partial,
+        writing(text) as text_partial,
         pq.ParquetWriter(parquet_partial, schema) as parquet_writer,
         pa_csv.CSVWriter(text_partial, schema) as text_writer,
     ):
@@ -209,9 +114,9 @@ def merge_shards(archive: Archive) -> dict[str, Any]:
             count["unreadable"] += rows.num_rows - rows["error"].null_count
     model = schema.metadata[b"model"].decode()
     summary = {**count, "model": model, "files": [str(table), str(text)]}
-    with _writing(done) as partial:
+    with writing(done) as partial:
         partial.write_text(json.dumps(summary), encoding="utf-8")
-    shutil.rmtree(_list_file(archive.folder, 0).parent, ignore_errors=True)
+    shutil.rmtree(archive.shard_folder, ignore_errors=True)
     return summary
 
 
@@ -266,45 +171,6 @@ def _rows_of(archive: Archive, number: int) -> pa.Table:
     return rows
 
 
-def _write_lists(
-    folder: Path, source: Path, size: int, on_event: OnEvent, should_stop: ShouldStop
-) -> tuple[int, int]:
-    """The paths of each shard in a file of its own; returns how many images and shards."""
-    shutil.rmtree(_list_file(folder, 0).parent, ignore_errors=True)
-    images = shards = 0
-    paths = list_images(source)
-    while shard := list(islice(paths, size)):
-        if (stop := should_stop()) is not None:
-            raise Stopped(stop)
-        with _writing(_list_file(folder, shards)) as partial:
-            partial.write_text(json.dumps(shard), encoding="utf-8")
-        images, shards = images + len(shard), shards + 1
-        on_event(Preparing("Listing images", images, images))
-    if not images:
-        raise DataError(f"{source}: names no image; expected image files, or a list of paths")
-    return images, shards
-
-
-@contextmanager
-def _writing(file: Path) -> Iterator[Path]:
-    """`replacing`, with its errors in words."""
-    try:
-        with replacing(file) as partial:
-            yield partial
-    except OSError as error:
-        raise DataError(
-            f"{file}: cannot be written ({error.strerror or error}); what is scored so far is kept"
-        ) from error
-
-
-def _list_file(folder: Path, number: int) -> Path:
-    return folder / "shards" / f"{number:06d}.json"
-
-
 def _text(text: str | None) -> str | None:
     """File names need not be UTF-8; the table's text must be."""
     return text and text.encode("utf-8", "backslashreplace").decode()
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -3,12 +3,13 @@
 Checks that it can be begun; imports neither torch nor pyarrow, so that a page may call it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from medvae.errors import CheckpointError, DataError
 
-Plain = dict[str, str | float | None]
+SHARD_SIZE = 1000  # images: seconds of work, so that little is lost with a worker
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class ScoreRequest:
     out: Path
     model: Path
     target_fpr: float | None = None  # None: the model's own
+    shard_size: int = SHARD_SIZE
 
     @property
     def csv(self) -> Path:
@@ -36,19 +38,14 @@ class ScoreRequest:
             raise DataError(f"{source}: the CSV of the scores would replace it; choose another out")
         if not model.is_file():
             raise CheckpointError(f"{model}: no such checkpoint; train a model first")
-        return ScoreRequest(source, out, model, self.target_fpr)
+        return replace(self, source=source, out=out, model=model)
 
-    def to_plain(self) -> Plain:
+    def to_plain(self) -> dict[str, Any]:
         """For the job table."""
-        return {
-            "source": str(self.source),
-            "out": str(self.out),
-            "model": str(self.model),
-            "target_fpr": self.target_fpr,
-        }
+        paths = {"source": str(self.source), "out": str(self.out), "model": str(self.model)}
+        return {**paths, "target_fpr": self.target_fpr, "shard_size": self.shard_size}
 
     @classmethod
-    def from_plain(cls, plain: Plain) -> "ScoreRequest":
-        source, out, model = (Path(str(plain[key])) for key in ("source", "out", "model"))
-        fpr = plain["target_fpr"]
-        return cls(source, out, model, None if fpr is None else float(fpr))
+    def from_plain(cls, plain: dict[str, Any]) -> "ScoreRequest":
+        paths = {key: Path(plain[key]) for key in ("source", "out", "model")}
+        return cls(**{**plain, **paths})

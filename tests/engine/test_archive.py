@@ -11,7 +11,8 @@ import pytest
 
 from medvae.data.listing import list_images
 from medvae.data.transform import read_model_input
-from medvae.engine.archive import Archive, finish_archive, plan_archive, score_shard
+from medvae.engine.archive import finish_archive, score_shard
+from medvae.engine.archive_plan import Archive, plan_archive
 from medvae.engine.detector import AnomalyDetector, Detection
 from medvae.engine.events import Stop, Stopped
 from medvae.engine.score_request import ScoreRequest
@@ -36,8 +37,8 @@ def plan(
     out: str = "out.parquet",
     target_fpr: float | None = None,
 ) -> Archive:
-    request = ScoreRequest(tmp_path / source, tmp_path / out, model, target_fpr)
-    return plan_archive(tmp_path / "work", request, shard_size=10)
+    request = ScoreRequest(tmp_path / source, tmp_path / out, model, target_fpr, shard_size=10)
+    return plan_archive(tmp_path / "work", request)
 
 
 def rows(archive: Archive) -> list[dict[str, Any]]:
