@@ -62,7 +62,7 @@ def test_two_workers_one_killed_half_way_leave_no_row_missing_or_doubled(
     victim = workers[owners[running[0].owner or ""] if running else next(iter(workers))]
     victim.send_signal(signal.SIGKILL)
     assert service.job(job_id).status is Status.QUEUED
-    assert service.jobs() == [service.job(job_id)] or len(service.jobs()) == 1
+    assert [job.id for job in service.jobs()] == [job_id]
     wait_for(lambda: service.job(job_id).status.ended, 40)
     job = service.job(job_id)
     assert job.status is Status.SUCCEEDED, job.error
@@ -82,15 +82,13 @@ def test_cancelling_acts_on_the_family_and_resuming_does_what_is_left(
     service: JobService, spawn_worker: Spawn, request_: ScoreRequest
 ) -> None:
     write_images(request_.source, 600)
-    worker = spawn_worker()
+    spawn_worker()
     job_id = service.submit_score(request_)
     wait_for(lambda: service.parts(job_id).get(Status.SUCCEEDED, 0) >= 3, 30)
     assert service.stop(job_id).status is Status.CANCELLED
     wait_for(lambda: service.parts(job_id).keys() <= {Status.SUCCEEDED, Status.CANCELLED})
     done = service.parts(job_id)[Status.SUCCEEDED]
     assert 3 <= done < 30
-    worker.kill()
-    spawn_worker()
     service.resume(job_id)
     wait_for(lambda: service.job(job_id).status.ended, 30)
     assert service.job(job_id).status is Status.SUCCEEDED
