@@ -1,8 +1,9 @@
 """Archive scoring: rows, memory and speed of two workers, one of them killed half-way.
 
-Against the bare loop that a script would be: decode a batch, score it, decode the next; once in
-one process, once in two. The images are phantoms, drawn `--distinct` times and written under as
-many names as asked for; the model has the default size and random weights. Prints JSON.
+The loop within is compared in turns with the bare one that a script would be (decode a batch,
+score it, decode the next), in one process and in two that share the cores. The images are
+phantoms, drawn `--distinct` times and written under as many names as asked for; the model has the
+default size and random weights. Prints JSON.
 
     python -m benchmarks.scoring --images 20000
 """
@@ -10,11 +11,13 @@ many names as asked for; the model has the default size and random weights. Prin
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from io import BytesIO
@@ -35,6 +38,8 @@ from medvae.data.phantom import draw_phantom
 from medvae.data.transform import read_model_input, to_model_input
 from medvae.device import choose_compute
 from medvae.engine import checkpoint
+from medvae.engine.archive import finish_archive
+from medvae.engine.archive_plan import plan_archive
 from medvae.engine.detector import BATCH, AnomalyDetector, calibrate_model
 from medvae.engine.score_request import ScoreRequest
 from medvae.model.vae import VAE
@@ -90,16 +95,56 @@ def bare_loop(model: Path, paths: list[str], threads: int) -> float:
     return begun
 
 
-def bare_rate(model: Path, paths: list[str], processes: int) -> float:
+def our_loop(model: Path, paths: list[str], threads: int) -> float:
+    """The same images through `finish_archive` in one process, the files written included."""
+    torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory() as folder:
+        source, out = Path(folder, "list.txt"), Path(folder, "out.parquet")
+        source.write_text("\n".join(paths))
+        archive = plan_archive(Path(folder), ScoreRequest(source, out, model))
+        detector = AnomalyDetector.load(archive.model)
+        size = detector.config.model.image_size
+        detector.score_inputs(np.zeros((BATCH, size, size), np.uint8))
+        begun = time.time()
+        finish_archive(archive, detector)
+    return begun
+
+
+Loop = Callable[[Path, list[str], int], float]
+
+
+def rate(loop: Loop, model: Path, paths: list[str], processes: int) -> float:
     """Images a second of that many loops at once, which share the cores between them."""
     threads = max(1, (os.cpu_count() or 1) // processes)
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         loops = [
-            pool.submit(bare_loop, model, paths[turn::processes], threads)
-            for turn in range(processes)
+            pool.submit(loop, model, paths[turn::processes], threads) for turn in range(processes)
         ]
-        begun = min(loop.result() for loop in loops)
-    return len(paths) / (time.time() - begun)
+        begun = min(future.result() for future in loops)
+        return len(paths) / (time.time() - begun)
+
+
+def compare(model: Path, paths: list[str], turns: int) -> dict[str, Any]:
+    """Medians of each way, and of the ratios of neighbouring turns."""
+    ways: dict[str, tuple[Loop, int]] = {
+        "bare, 1 process": (bare_loop, 1),
+        "bare, 2 processes": (bare_loop, 2),
+        "ours, 1 process": (our_loop, 1),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(turns):
+        for name, (loop, processes) in ways.items():
+            rates[name].append(rate(loop, model, paths, processes))
+            print(f"turn {turn + 1}: {name}: {rates[name][-1]:.0f} images/s", flush=True)
+    ours = rates["ours, 1 process"]
+    return {
+        "images_per_second": {name: statistics.median(values) for name, values in rates.items()},
+        "ours_over": {
+            name: statistics.median(a / b for a, b in zip(ours, values, strict=True))
+            for name, values in rates.items()
+            if name.startswith("bare")
+        },
+    }
 
 
 def resident(pid: int) -> float:
@@ -147,34 +192,27 @@ def score(service: JobService, request: ScoreRequest, count: int) -> dict[str, A
 def main(
     images: Annotated[int, typer.Option(help="How many files to score.")] = 20_000,
     distinct: Annotated[int, typer.Option(help="How many different phantoms to draw.")] = 500,
-    bare: Annotated[int, typer.Option(help="How many files the bare loops take.")] = 4_000,
+    sample: Annotated[int, typer.Option(help="How many files each loop takes.")] = 3_000,
+    turns: Annotated[int, typer.Option(help="How often each loop is run.")] = 3,
 ) -> None:
-    """Score, check every row, compare with the bare loops before and after."""
+    """Score with two workers, check every row, and compare the loops in turns."""
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(Path(folder))
         os.environ["MEDVAE_HOME"] = folder
         write_model(workspace.promoted)
         paths = write_images(workspace.raw, images, min(distinct, images))
         request = ScoreRequest(workspace.raw, workspace.home / "out.parquet", workspace.promoted)
-        sample = paths[:bare]
-        rates: dict[int, list[float]] = {1: [], WORKERS: []}
-        for processes, measured in rates.items():
-            measured.append(bare_rate(workspace.promoted, sample, processes))
         with closing(JobService(workspace)) as service:
             scored = score(service, request, images)
-        for processes, measured in rates.items():
-            measured.append(bare_rate(workspace.promoted, sample, processes))
+        print(json.dumps(scored), flush=True)
+        loops = compare(workspace.promoted, paths[:sample], turns)
         rows = Counter(pq.read_table(request.out)["path"].to_pylist())
     report = {
         "rows": sum(rows.values()),
         "missing": len(set(paths) - rows.keys()),
         "duplicates": sum(rows.values()) - len(rows),
         **scored,
-        "bare_images_per_second": {f"{n} processes": rate for n, rate in rates.items()},
-        "over_bare": {
-            f"{n} processes": scored["images_per_second"] / (sum(rate) / len(rate))
-            for n, rate in rates.items()
-        },
+        "loops": loops,
     }
     print(json.dumps(report, indent=2))
 
