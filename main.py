@@ -37,6 +37,13 @@ DataOption = Annotated[
 ModelOption = Annotated[
     Path | None, typer.Option("--model", help="Checkpoint; default: the promoted model.")
 ]
+FprOption = Annotated[
+    float | None,
+    typer.Option(min=0.001, max=0.5, help="Share of healthy images that may be called unusual."),
+]
+QueueOption = Annotated[
+    bool, typer.Option("--queue", help="Hand it to the workers instead of running it here.")
+]
 ConfigOption = Annotated[str, typer.Option("--config", help="Preset name or YAML file.")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Change a setting: training.epochs=5")
@@ -74,9 +81,7 @@ def train(
     config: ConfigOption = "default",
     changes: SetOption = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; a known one resumes.")] = None,
-    queue: Annotated[
-        bool, typer.Option("--queue", help="Hand it to the worker instead of running it here.")
-    ] = False,
+    queue: QueueOption = False,
 ) -> None:
     """Train a model on healthy images, calibrate it, evaluate it."""
     workspace = Workspace.current()
@@ -173,12 +178,7 @@ def detect(
     files: Annotated[list[Path], typer.Argument(help="Images to look at.")],
     out: Annotated[Path, typer.Option(help="Folder for the pictures and the table.")],
     model: ModelOption = None,
-    target_fpr: Annotated[
-        float | None,
-        typer.Option(
-            min=0.001, max=0.5, help="Share of healthy images that may be called unusual."
-        ),
-    ] = None,
+    target_fpr: FprOption = None,
 ) -> None:
     """Score images; write each one's heatmap and a table of scores."""
     from medvae.engine.console import ConsoleProgress
@@ -193,6 +193,44 @@ def detect(
     _print_files([written.table])
     if written.unreadable:
         raise MedVAEError(f"{written.unreadable} of {len(files)} files could not be read")
+
+
+@app.command()
+def score(
+    source: Annotated[
+        Path, typer.Argument(help="Folder of images, or a text or CSV file that lists them.")
+    ],
+    out: Annotated[Path, typer.Option(help="Parquet file to write; a CSV goes beside it.")],
+    model: ModelOption = None,
+    target_fpr: FprOption = None,
+    queue: QueueOption = False,
+) -> None:
+    """Score any number of images into one table. Interrupted, the same command goes on."""
+    from medvae.engine.score_request import ScoreRequest
+
+    workspace = Workspace.current()
+    request = ScoreRequest(source, out, model or workspace.promoted, target_fpr)
+    if queue:
+        from jobs.service import JobService
+
+        job = JobService(workspace).submit_score(request)
+        print(f"queued as {job}; follow it with: python main.py runs")
+        return
+    from medvae.engine.archive import score_here
+    from medvae.engine.console import ConsoleProgress
+    from medvae.engine.events import Stopped
+
+    with ConsoleProgress() as progress, _interruptible() as should_stop:
+        try:
+            summary = score_here(request, progress, should_stop)
+        except Stopped:
+            print("stopped; go on with the same command")
+            raise typer.Exit(130) from None
+    print(
+        "{images} images: {unusual} unusual, {unreadable} unreadable; model {model}; "
+        "research use only".format(**summary)
+    )
+    _print_files([Path(file) for file in summary["files"]])
 
 
 @app.command("report-card")
@@ -305,8 +343,7 @@ def _settings(config: str, data: str | None, changes: list[str] | None) -> Confi
 @contextmanager
 def _interruptible() -> "Iterator[ShouldStop]":
     """The first Ctrl-C or SIGTERM asks the run to save and end; a second one ends it at once."""
-    from medvae.engine.events import Stop
-    from medvae.engine.experiment import Stopped
+    from medvae.engine.events import Stop, Stopped
 
     asked: list[Stop] = []
 

@@ -17,8 +17,10 @@ from jobs.sweeps import MOST_RUNS, SWEEP, SweepPlan, Trial, ranked, told
 from jobs.tasks import attach, recover
 from jobs.views import JobView, Status, WorkerView
 from medvae.config import Config
+from medvae.engine.archive_plan import PLAN
 from medvae.engine.attempts import MODEL, resume_points
 from medvae.engine.events import Event, Stop, from_record
+from medvae.engine.score_request import ScoreRequest
 from medvae.errors import JobError
 from medvae.workspace import Workspace
 
@@ -96,6 +98,19 @@ class JobService:
             self._nudge(run_id)
         return sweep_id
 
+    def submit_score(
+        self, request: ScoreRequest, *, name: str | None = None, priority: int = 0
+    ) -> str:
+        """Score every image of a folder or list into one Parquet and one CSV; returns the job's id.
+
+        The model is copied when a worker begins. Every worker must see the files under the same
+        paths. `parts` tells how far it is.
+        """
+        request = request.checked()
+        title = name or f"Scores of {request.source.name}"
+        payload = dict(request.to_plain())
+        return self.submit(None, "score", name=title, priority=priority, payload=payload)
+
     def clone(self, job_id: str) -> str:
         """A new job that does what an old one did, from its start; returns its id."""
         old = self.job(job_id)
@@ -113,7 +128,7 @@ class JobService:
     def jobs(
         self, limit: int = 50, statuses: Sequence[Status] = (), parent: str | None = None
     ) -> list[JobView]:
-        """The newest first."""
+        """The newest first. Parts are listed only with their parent."""
         return self._store.jobs(limit, statuses, parent)
 
     def ranking(self, sweep_id: str) -> list[Trial]:
@@ -121,6 +136,10 @@ class JobService:
         if self.job(sweep_id).kind != SWEEP:
             raise JobError(f"job {sweep_id} is no sweep")
         return ranked(self._runs_of(sweep_id))
+
+    def parts(self, job_id: str) -> dict[Status, int]:
+        """How many parts of a job stand where; empty for a job that is not split."""
+        return self._store.parts(job_id)
 
     def follow(
         self, job_id: str, after_seq: int = 0, limit: int = 5000
@@ -160,12 +179,20 @@ class JobService:
             return self._for_all(job_id, "stop", _OPEN, lambda run: self.stop(run, stop))
         if stop is Stop.CANCEL:
             # First those whom nobody would hear: waiting, or left by a worker that died.
-            view = self._store.cancel_idle(job_id) or self._store.request_stop(job_id, stop)
+            view = (
+                self._store.cancel_idle(job_id)
+                or self._store.request_stop(job_id, stop)
+                or self._store.cancel_idle(job_id)  # it went back into the line in between
+            )
         else:
             view = self._store.request_stop(job_id, stop)
             if view is None and stop is Stop.KEEP:
                 view = self._store.cancel_idle(job_id)
-        return view or self._refuse(job_id, "stop")
+        if view is None:
+            self._refuse(job_id, "stop")
+        if view.status is Status.CANCELLED:
+            self._store.cancel_parts(job_id)
+        return view
 
     def retry(self, job_id: str) -> JobView:
         """Do a failed or cancelled job again from its start; only its logs are kept.
@@ -194,7 +221,8 @@ class JobService:
 
     def has_resume_point(self, job_id: str) -> bool:
         """Whether `resume` has something to go on from."""
-        return bool(resume_points(self._workspace.run_folder(job_id)))
+        folder = self._workspace.run_folder(job_id)
+        return bool(resume_points(folder)) or (folder / PLAN).is_file()
 
     def move_first(self, job_id: str) -> JobView:
         """Make a waiting job the next in line."""
@@ -216,6 +244,8 @@ class JobService:
             for run in self._runs_of(job_id):
                 self.delete(run.id)
         if not self._store.delete(job_id):
+            if self.parts(job_id).get(Status.RUNNING):
+                raise JobError(f"cannot delete job {job_id} yet: parts of it still run")
             self._refuse(job_id, "delete")
         self._remove_files(job_id)
 

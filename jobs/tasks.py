@@ -37,11 +37,16 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a runner ended: `stopped` is None when it went to its end, `error` is for the user."""
+    """How a runner ended: `stopped` is None when it went to its end, `error` is for the user.
+
+    With `parts`, name → payload, the job is not at its end: it is run again once jobs of the kind
+    "KIND part" have done them all. It tells by its `result`, which is {"parts": count} then.
+    """
 
     result: dict[str, Any] = field(default_factory=dict)
     stopped: Stop | None = None
     error: str | None = None
+    parts: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
 
 Runner = Callable[[Assignment, OnEvent, ShouldStop], Outcome]
@@ -113,9 +118,26 @@ def find_device(name: str | None) -> str:
     return str(choose_compute(name or "auto").device)
 
 
+def score(assignment: Assignment, on_event: OnEvent, should_stop: ShouldStop) -> Outcome:
+    from jobs.scoring import score_archive
+
+    return score_archive(assignment, on_event, should_stop)
+
+
+def score_part(assignment: Assignment, on_event: OnEvent, should_stop: ShouldStop) -> Outcome:
+    from jobs.scoring import score_shard
+
+    return score_shard(assignment, should_stop)
+
+
 def warm_up() -> None:
     """Import what the runners need, so that the first job does not wait for it."""
     import medvae.engine.experiment  # noqa: F401
 
 
-RUNNERS: Mapping[str, Runner] = {"train": train, "evaluate": evaluate}
+RUNNERS: Mapping[str, Runner] = {
+    "train": train,
+    "evaluate": evaluate,
+    "score": score,
+    "score part": score_part,
+}

@@ -28,7 +28,7 @@ from jobs.database import StoreUnavailable
 from jobs.failures import explain
 from jobs.locks import lock_device
 from jobs.queue import close_queue, open_queue, queue_url
-from jobs.store import Store, database_url
+from jobs.store import PART, Store, database_url
 from jobs.tasks import RUNNERS, Assignment, Outcome, Runner, attach, find_device, recover, warm_up
 from jobs.views import JobView, Status
 from medvae.engine.events import Stop
@@ -38,6 +38,7 @@ from medvae.workspace import Workspace
 logger = logging.getLogger(__name__)
 
 _TICK = 0.1
+_NUDGED_PARTS = 100  # of a new family; each part that ends nudges for one more
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -183,10 +184,15 @@ class Worker:
             self._store.finish(job.id, job.attempt, Status.FAILED, error=outcome.error)
         elif outcome.stopped is Stop.CANCEL:
             self._store.finish(job.id, job.attempt, Status.CANCELLED)
+        elif outcome.parts:
+            for part_id in self._store.split(job.id, job.attempt, outcome.parts)[:_NUDGED_PARTS]:
+                self._nudge(part_id)
         elif outcome.stopped is not Stop.PAUSE:
             self._store.finish(job.id, job.attempt, Status.SUCCEEDED, outcome.result)
         elif self._store.release(job.id, job.attempt) is Status.QUEUED:
             self._nudge(job.id)
+        if job.kind.endswith(PART) and job.parent is not None:
+            self._nudge(job.parent)  # whatever is next in line: another part, or the parent itself
 
 
 class _Consumer(Consumer):  # type: ignore[misc]

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2.functional import gaussian_blur
 
 SMOOTHING = 0.02  # standard deviation of the residual's blur, as a share of the image side
 SPREAD_SMOOTHING = 0.05  # the same for the per-pixel spread, which few images estimate roughly
@@ -92,6 +91,9 @@ def calibrate(
 
 def smooth(images: Tensor, share: float) -> Tensor:
     """Gaussian blur of (B, 1, S, S) with a standard deviation of `share` of the side."""
+    # Late, because torchvision brings 160 MB along that a worker which only scores does without.
+    from torchvision.transforms.v2.functional import gaussian_blur
+
     sigma = share * images.shape[-1]
     radius = max(1, math.ceil(3 * sigma))
     return gaussian_blur(images.float(), 2 * radius + 1, sigma)

@@ -17,6 +17,13 @@ class Stop(str, Enum):
     PAUSE = "pause"  # save a resume point; somebody will go on from it
 
 
+class Stopped(Exception):
+    """A stop was requested where there is nothing to hand back but the request."""
+
+    def __init__(self, stop: Stop) -> None:
+        self.stop = stop
+
+
 @dataclass(frozen=True)
 class Preparing:
     """Work before the first step; `done` of `total` images so far."""

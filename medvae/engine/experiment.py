@@ -24,7 +24,15 @@ from medvae.distributed import ALONE, World
 from medvae.engine import attempts, checkpoint
 from medvae.engine.detector import AnomalyDetector, Detection, calibrate_model
 from medvae.engine.evaluation import Evaluation, evaluate, score_test_images
-from medvae.engine.events import MayPublish, OnEvent, Preparing, ShouldStop, Stop, always
+from medvae.engine.events import (
+    MayPublish,
+    OnEvent,
+    Preparing,
+    ShouldStop,
+    Stop,
+    Stopped,
+    always,
+)
 from medvae.engine.plots import draw_histograms, draw_roc
 from medvae.engine.report_card import IMAGES, draw_report_card
 from medvae.engine.trainer import FitResult, Trainer
@@ -37,13 +45,6 @@ EVALUATION = "evaluation.json"
 REPORT_CARD = "report_card.png"
 ROC = "roc.png"
 HISTOGRAMS = "scores.png"
-
-
-class Stopped(Exception):
-    """A stop was requested while images were being prepared; raised by `load_images`."""
-
-    def __init__(self, stop: Stop) -> None:
-        self.stop = stop
 
 
 @dataclass(frozen=True)
