@@ -63,6 +63,13 @@ def page(
     device: Annotated[
         str | None, typer.Option(help="A worker for each of: cuda:0,cuda:1; none: no worker here.")
     ] = None,
+    auth: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME:PASSWORD of an operator; required with --share or a public host."),
+    ] = None,
+    viewer: Annotated[
+        list[str] | None, typer.Option(help="NAME:PASSWORD of somebody who may only detect.")
+    ] = None,
 ) -> None:
     """Start the page and its worker."""
     if context.invoked_subcommand is None:
@@ -72,7 +79,7 @@ def page(
         with lock_page(workspace) as lock:  # first, so that a second page is told at once
             from ui.app import serve
 
-            serve(workspace, host, port, share, data, demo, device, lock.describe)
+            serve(workspace, host, port, share, data, demo, device, auth, viewer, lock.describe)
 
 
 @app.command()

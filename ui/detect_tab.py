@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from ui import detect_views as views
+from ui.access import allowed
 from ui.context import Context, patient, told
 from ui.looking import Look, OnProgress, Unreadable, look_at_files, look_at_test_images
 from ui.models import ModelView, describe
@@ -22,7 +23,7 @@ from ui.views import interval
 SHOWS_PROGRESS_FROM = 5  # images
 CARD_IMAGES = 5  # of a report card
 PERIOD = 3.0
-FORMATS = "JPEG, PNG (8 or 16 bit), TIFF, WebP or BMP; several at once."
+FORMATS = "DICOM, JPEG, PNG, TIFF (8 to 16 bit), WebP or BMP; several at once, or a ZIP."
 KINDS = [("Healthy", "normal"), ("Sick", "sick"), ("Both", "both")]
 
 
@@ -71,12 +72,13 @@ def build_detect_tab(context: Context, tab: gr.Tab) -> None:
 
 
 @told
+@allowed("viewer")
 def show_files(context: Context, files: list[str] | None, progress: Any = gr.Progress()) -> Any:  # noqa: B008
     """Results of uploaded files, which are deleted whatever happens."""
     paths = [Path(file) for file in files or []]
     try:
         detector = context.model.detector()
-        looks = look_at_files(detector, paths, _reporter(progress))
+        looks = look_at_files(detector, paths, _reporter(progress), context.sandbox.see)
     finally:
         for path in paths:
             with contextlib.suppress(OSError):
@@ -86,6 +88,7 @@ def show_files(context: Context, files: list[str] | None, progress: Any = gr.Pro
 
 
 @told
+@allowed("viewer")
 def show_sample(
     context: Context,
     which: str,
@@ -107,6 +110,7 @@ def show_sample(
 
 
 @told
+@allowed("viewer")
 def show_report_card(context: Context, key: str) -> str:
     """The card of the first images shown, drawn in a folder that is gone at once."""
     from medvae.engine.report_card import draw_report_card

@@ -67,8 +67,15 @@ def card(look: Look, validation_images: int) -> str:
         f'image is called unusual."><b>{short(detection.score)}</b> score, threshold '
         f"{short(detection.threshold)}</p>"
         f'<p class="words">{words}</p><p class="name"><span>{name}</span>{truth}</p>'
+        f"{_facts(look.facts)}"
         "</div></article>"
     )
+
+
+def _facts(facts: dict[str, str]) -> str:
+    """What a DICOM file says of itself, without anything that names a person."""
+    told = " · ".join(f"{escape(name)} {escape(value)}" for name, value in facts.items())
+    return f'<p class="meta">{told}</p>' if told else ""
 
 
 def error_card(unreadable: Unreadable) -> str:

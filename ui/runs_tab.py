@@ -12,6 +12,7 @@ from jobs.database import StoreUnavailable
 from jobs.views import JobView, Status
 from medvae.engine.events import Stop
 from medvae.errors import JobError
+from ui.access import allowed
 from ui.context import Context, patient, told
 from ui.runs_views import Row, figures, heading, records, runs_table
 from ui.theme import canvas
@@ -112,6 +113,7 @@ def possible_actions(context: Context, row: Row | None) -> list[bool]:
 
 
 @told
+@allowed("operator")
 def use_model(context: Context, run: str) -> None:
     """Make the run's model the one that Detect uses."""
     from medvae.engine.checkpoint import promote
@@ -122,16 +124,19 @@ def use_model(context: Context, run: str) -> None:
 
 
 @told
+@allowed("operator")
 def retry_run(context: Context, run: str) -> None:
     context.service.retry(run)
 
 
 @told
+@allowed("operator")
 def resume_run(context: Context, run: str) -> None:
     context.service.resume(run)
 
 
 @told
+@allowed("operator")
 def delete_run(context: Context, run: str) -> Any:
     """Returns the run to show then: none. An empty run is a question answered with no."""
     if not run:

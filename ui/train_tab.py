@@ -15,6 +15,7 @@ from medvae.config import Config, presets
 from medvae.data.cache import imported_roots
 from medvae.engine.events import Stop
 from medvae.errors import JobError
+from ui.access import allowed
 from ui.config_form import (
     MAIN,
     Fault,
@@ -167,6 +168,7 @@ def value_in(config: Config, field: FormField) -> Any:
 
 
 @told
+@allowed("operator")
 def queue_training(context: Context, data: str, path: str, **settings: Any) -> Any:
     """Queue a run; returns the faults of the form, if there are any, and the run to follow."""
     root, faults = _root(data, path.strip())
@@ -190,6 +192,7 @@ def _root(data: str, path: str) -> tuple[str | None, list[Fault]]:
 
 
 @told
+@allowed("operator")
 def stop_run(context: Context, stop: Stop, run: str) -> None:
     """An empty run is a question that was answered with no."""
     if run:

@@ -18,8 +18,8 @@ from medvae.limits import MB, Limits
 
 KAGGLE_SET = "paultimothymooney/chest-xray-pneumonia"
 KAGGLE_BYTES = 2_500_000_000  # of its archive, and about as much again unpacked
-TRIES = 6  # breaks of the line in a row without a single byte in between
-PAUSE = 1.0  # seconds before the second try, twice as long before each further one
+TRIES = 4  # breaks of the line in a row without a single byte in between
+PAUSE = 0.5  # seconds before the second try, twice as long before each further one
 CHUNK = 2**18
 TIMEOUT = 30.0  # seconds without a byte
 
