@@ -17,10 +17,9 @@ from jobs.sweeps import MOST_RUNS, SWEEP, SweepPlan, Trial, ranked, told
 from jobs.tasks import attach, recover
 from jobs.views import JobView, Status, WorkerView
 from medvae.config import Config
-from medvae.engine.archive_plan import PLAN
 from medvae.engine.attempts import MODEL, resume_points
 from medvae.engine.events import Event, Stop, from_record
-from medvae.engine.score_request import ScoreRequest
+from medvae.engine.score_request import PLAN, ScoreRequest
 from medvae.errors import JobError
 from medvae.workspace import Workspace
 
