@@ -8,16 +8,19 @@ from typing import Any
 
 import gradio as gr
 
+from medvae.engine.score_request import ScoreRequest
+from medvae.errors import DataError
 from ui import detect_views as views
 from ui.context import Context, patient, told
 from ui.looking import Look, OnProgress, Unreadable, look_at_files, look_at_test_images
 from ui.models import ModelView, describe
 from ui.pictures import figure_uri, png_uri
+from ui.places import Place
 from ui.results import Results
 from ui.theme import canvas
 from ui.train_tab import newest_run
 from ui.train_views import doing
-from ui.views import interval
+from ui.views import interval, link
 
 SHOWS_PROGRESS_FROM = 5  # images
 CARD_IMAGES = 5  # of a report card
@@ -50,6 +53,7 @@ def build_detect_tab(context: Context, tab: gr.Tab) -> None:
                         0, label="Seed", precision=0, min_width=80, elem_id="sample-seed"
                     )
             sample = gr.Button("Show test images", elem_id="sample")
+            _build_archive(context)
         with gr.Column(scale=1, min_width=320, elem_id="looks"):
             draw = gr.Button("Draw report card", elem_id="draw-card", visible=False)
             card = canvas(elem_id="card")
@@ -68,6 +72,44 @@ def build_detect_tab(context: Context, tab: gr.Tab) -> None:
     } | private  # fmt: skip
     gr.Timer(PERIOD).tick(partial(refresh_intro, context), [key, seen], [results, seen], **quietly)
     tab.select(partial(refresh_intro, context), [key, seen], [results, seen], **quietly)
+
+
+def _build_archive(context: Context) -> None:
+    """Any number of images, scored by the workers into a table."""
+    with gr.Accordion("Score a whole archive", open=False, elem_id="archive"):
+        canvas(
+            '<p class="meta">For thousands of images: the workers score them into one Parquet and '
+            "one CSV, and files that cannot be read get a row that says why.</p>"
+        )
+        source = gr.Textbox(
+            "",
+            label="Folder or list on this computer",
+            info="A list is a text or CSV file with a path in each line.",
+            placeholder="/path/to/archive",
+            elem_id="archive-source",
+        )
+        out = gr.Textbox(
+            "",
+            label="Table to write",
+            info="Empty: scores.parquet beside the folder.",
+            placeholder="/path/to/scores.parquet",
+            elem_id="archive-out",
+        )
+        score = gr.Button("Queue scoring", elem_id="queue-scoring")
+        told_so = canvas(elem_id="archive-queued")
+    score.click(partial(queue_scoring, context), [source, out], told_so, api_visibility="private")
+
+
+@told
+def queue_scoring(context: Context, source: str, out: str) -> str:
+    """Queue the scoring of an archive; returns where to watch it."""
+    if not source.strip():
+        raise DataError("the archive's folder is empty: name a folder of images or a list")
+    path = Path(source.strip()).expanduser()
+    table = Path(out.strip()).expanduser() if out.strip() else path.with_name("scores.parquet")
+    request = ScoreRequest(path, table, context.workspace.promoted)
+    job = context.service.submit_score(request)
+    return f'<p class="meta">Queued. {link(Place("runs", job), "Watch it on the Runs tab")}.</p>'
 
 
 @told

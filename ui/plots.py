@@ -47,6 +47,26 @@ def line_chart(title: str, unit: str, lines: Sequence[Line], marked: float | Non
     )
 
 
+def dot_chart(title: str, unit: str, points: Sequence[tuple[float, float]]) -> str:
+    """What was chosen (x) against what came of it (y), a dot for each try; empty for none."""
+    if not points:
+        return ""
+    x_axis = _Axis.around([x for x, _ in points], LEFT + 8, WIDTH - RIGHT - 8)
+    y_axis = _Axis.around([y for _, y in points], HEIGHT - BOTTOM, TOP)
+    dots = "".join(
+        f'<circle class="validation" cx="{x_axis.at(x)}" cy="{y_axis.at(y)}" r="4">'
+        f"<title>{short(x)}: {short(y)}</title></circle>"
+        for x, y in points
+    )
+    return (
+        f'<figure class="chart"><figcaption><strong>{escape(title)}</strong> '
+        f'<span class="unit">{escape(unit)}</span></figcaption>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{escape(unit)} by {escape(title)}">'
+        f"{_grid(x_axis, y_axis, whole=False)}{dots}</svg></figure>"
+    )
+
+
 def short(value: float) -> str:
     """Three significant digits without an exponent where that is readable: 0.0123, 12.3, 1,230."""
     if not math.isfinite(value):
@@ -103,7 +123,7 @@ def _finite(line: Line) -> Line:
     return Line(line.name, line.style, points)
 
 
-def _grid(x_axis: _Axis, y_axis: _Axis) -> str:
+def _grid(x_axis: _Axis, y_axis: _Axis, whole: bool = True) -> str:
     parts = []
     for value in y_axis.ticks(4):
         y = y_axis.at(value)
@@ -111,10 +131,10 @@ def _grid(x_axis: _Axis, y_axis: _Axis) -> str:
         label = f'<text class="tick" x="{LEFT - 6}" y="{y + 3.5}" text-anchor="end">'
         parts.append(f"{label}{short(value)}</text>")
     base = HEIGHT - BOTTOM
-    for value in x_axis.ticks(6, whole=True):
+    for value in x_axis.ticks(6, whole):
         x = x_axis.at(value)
         label = f'<text class="tick" x="{x}" y="{base + 14}" text-anchor="middle">'
-        parts.append(f"{label}{value:g}</text>")
+        parts.append(f"{label}{value:.10g}</text>")
     parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{base}" y2="{base}"/>')
     return "".join(parts)
 

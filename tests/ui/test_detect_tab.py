@@ -9,7 +9,13 @@ import pytest
 from medvae.config import Config
 from tests.data.drawn import chest, write
 from ui.context import Context
-from ui.detect_tab import refresh_intro, show_files, show_report_card, show_sample
+from ui.detect_tab import (
+    queue_scoring,
+    refresh_intro,
+    show_files,
+    show_report_card,
+    show_sample,
+)
 from ui.detect_views import intro, rarity
 from ui.models import ABSENT
 
@@ -49,6 +55,17 @@ def test_a_sample_has_all_scores_and_a_report_card(with_model: Context) -> None:
 def test_a_report_card_of_results_long_gone_is_refused(with_model: Context) -> None:
     with pytest.raises(gr.Error, match="no longer held"):
         show_report_card(with_model, "key")
+
+
+def test_an_archive_is_queued_for_scoring(with_model: Context, tmp_path: Path) -> None:
+    said = queue_scoring(with_model, str(tmp_path), "")
+    [job] = with_model.service.jobs()
+    assert job.kind == "score"
+    assert job.id in said
+    assert job.payload["out"] == str(tmp_path.with_name("scores.parquet"))
+    for source, words in (("", "is empty"), (str(tmp_path / "gone"), "no such folder")):
+        with pytest.raises(gr.Error, match=words):
+            queue_scoring(with_model, source, "")
 
 
 def test_the_introduction_gives_way_to_results(context: Context) -> None:
