@@ -170,7 +170,7 @@ def _grid(x_axis: _Axis, y_axis: _Axis, whole: bool = True) -> str:
         y = y_axis.at(value)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
         label = f'<text class="tick" x="{LEFT - 6}" y="{y + 3.5}" text-anchor="end">'
-        parts.append(f"{label}{short(value)}</text>")
+        parts.append(f"{label}{value:,.10g}</text>")
     base = HEIGHT - BOTTOM
     for value in x_axis.ticks(6, whole):
         x = x_axis.at(value)
