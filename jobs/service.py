@@ -17,10 +17,9 @@ from jobs.sweeps import MOST_RUNS, SWEEP, SweepPlan, Trial, ranked, told
 from jobs.tasks import attach, recover
 from jobs.views import JobView, Status, WorkerView
 from medvae.config import Config
-from medvae.engine.archive_plan import PLAN
 from medvae.engine.attempts import MODEL, resume_points
 from medvae.engine.events import Event, Stop, from_record
-from medvae.engine.score_request import ScoreRequest
+from medvae.engine.score_request import PLAN, ScoreRequest
 from medvae.errors import JobError
 from medvae.workspace import Workspace
 
@@ -128,7 +127,7 @@ class JobService:
     def jobs(
         self, limit: int = 50, statuses: Sequence[Status] = (), parent: str | None = None
     ) -> list[JobView]:
-        """The newest first. Parts are listed only with their parent."""
+        """The newest first. Parts, and the runs of a sweep, are listed only with their parent."""
         return self._store.jobs(limit, statuses, parent)
 
     def ranking(self, sweep_id: str) -> list[Trial]:

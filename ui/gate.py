@@ -30,7 +30,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 COOKIE = "medvae_session"
 SAFE = ("GET", "HEAD", "OPTIONS")
 OPEN = ("/healthz", "/readyz", "/gradio_api/startup-events")  # tell nothing, start nothing
-NEVER = ("/file=", "/file/", "/proxy=", "/component_server", "/stream/", "/dev/")  # not used here
+NEVER = ("/proxy=", "/component_server", "/stream/", "/dev/")  # Gradio's; not used here
+FILES = ("/file=", "/file/")  # of runs, and what was uploaded and not looked at yet
 LONGEST_FORM = 4096  # bytes of a sign-in
 HOUR = 3600.0
 # Gradio starts with an inline script and makes functions of strings; nothing may come from or go
@@ -95,6 +96,8 @@ class Gate:
             return await self._sign(request, path)
         if visitor is None:
             return _go_to_login(request)
+        if visitor.role != "operator" and any(part in path for part in FILES):
+            return PlainTextResponse("not found", 404)
         request.scope[VISITOR] = visitor
         if path.rstrip("/").endswith("/upload") and request.method == "POST":
             return self._check_upload(request, visitor)

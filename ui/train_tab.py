@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from jobs.database import StoreUnavailable
+from jobs.sweeps import MOST_RUNS, SWEEP, SweepPlan
 from jobs.views import JobView, Status
 from medvae.config import Config, presets
 from medvae.data.cache import imported_roots
@@ -33,6 +34,13 @@ from ui.views import fault_list
 PERIOD = 1.0
 PHANTOMS, OTHER = "phantoms", "other"
 FIRST_PRESET = "default"
+TRY = "try "  # before the name of a setting: the values that a sweep tries
+TRIED = {
+    "loss.beta": ("Beta", "0.5, 1, 2"),
+    "model.latent_size": ("Latent size", "64, 128, 256"),
+    "model.width": ("Width", "16, 32"),
+    "training.learning_rate": ("Learning rate", "0.0005, 0.001"),
+}
 
 Choice = tuple[str, str]
 Components = dict[str, gr.components.Component]
@@ -106,13 +114,16 @@ def _build_form(context: Context, page: gr.Blocks, tab: gr.Tab, run: gr.Textbox)
     preset.input(apply_preset, preset, [preset, *ordered], **private)
     page.load(partial(fresh_data, context), None, data, **private)
     tab.select(lambda: gr.Dropdown(choices=data_choices(context)), None, data, **private)
-    queue.click(
-        partial(queue_training, context),
-        inputs_kwargs={"data": data, "path": path, **components},
-        outputs=[faults, run],
-        trigger_mode="once",
-        **private,
-    ).then(None, run, None, js="(run) => medvae.show({ run })", show_progress="hidden")
+    tried, tries, queue_several = _build_sweep()
+    queued: dict[str, Any] = {"outputs": [faults, run], "trigger_mode": "once"} | private
+    show: dict[str, Any] = {"js": "(run) => medvae.show({ run })", "show_progress": "hidden"}
+    form: dict[str, Any] = {"data": data, "path": path, **components}
+    queue.click(partial(queue_training, context), inputs_kwargs=form, **queued).then(
+        None, run, None, **show
+    )
+    queue_several.click(
+        partial(queue_sweep, context), inputs_kwargs=form | tried | {"tries": tries}, **queued
+    ).then(None, run, None, **show)
 
 
 def _build_main_settings(config: Config, fields: list[FormField]) -> Components:
@@ -135,6 +146,29 @@ def _build_advanced_settings(config: Config, fields: list[FormField]) -> Compone
             for field in rest:
                 components[field.key] = field.component(value_in(config, field))
     return components
+
+
+def _build_sweep() -> tuple[Components, gr.Number, gr.Button]:
+    """Values to try of the settings that matter most, how many tries, and the button."""
+    with gr.Accordion("Try several values", open=False, elem_id="sweep"):
+        canvas(
+            '<p class="meta">Trains a model for each combination and ranks them on healthy '
+            "validation images alone. All other settings are those above.</p>"
+        )
+        components: Components = {
+            f"{TRY}{key}": gr.Textbox(
+                "", label=label, placeholder=example, elem_id=f"try-{key.replace('.', '-')}"
+            )
+            for key, (label, example) in TRIED.items()
+        }
+        tries = gr.Number(
+            0,
+            label="Random tries",
+            info="0 tries every combination; only a random search takes ranges (0.1..10).",
+            precision=0,
+            elem_id="tries",
+        )
+        return components, tries, gr.Button("Queue sweep", elem_id="queue-sweep")
 
 
 def data_choices(context: Context) -> list[Choice]:
@@ -180,6 +214,21 @@ def queue_training(context: Context, data: str, path: str, **settings: Any) -> A
     return "", context.service.submit(config)
 
 
+@told
+@allowed("operator")
+def queue_sweep(context: Context, data: str, path: str, tries: int | None, **settings: Any) -> Any:
+    """Queue a run for each combination; returns the faults of the form, and the sweep to follow."""
+    values = {key: settings.pop(f"{TRY}{key}").replace(" ", "") for key in TRIED}
+    root, faults = _root(data, path.strip())
+    config = read_form(root, settings)
+    if isinstance(config, list):
+        faults += config
+    if faults or isinstance(config, list):
+        return fault_list("Nothing was queued. Please change:", faults), gr.skip()
+    wanted = [f"{key}={text}" for key, text in values.items() if text]
+    return "", context.service.submit_sweep(config, SweepPlan.parse(wanted, tries or None))
+
+
 def _root(data: str, path: str) -> tuple[str | None, list[Fault]]:
     """The chosen folder as an absolute path, since the worker may run elsewhere; None: phantoms."""
     if data == PHANTOMS:
@@ -203,7 +252,7 @@ def stop_run(context: Context, stop: Stop, run: str) -> None:
 def follow_run(context: Context, run: str, seen: str) -> Any:
     """What has changed on display: status, two buttons, curves, film; the run shown; a token."""
     try:
-        job = context.service.job(run) if run else newest_run(context)
+        job = _run_of(context, run) if run else newest_run(context)
     except StoreUnavailable:
         raise
     except JobError:
@@ -237,10 +286,24 @@ def follow_run(context: Context, run: str, seen: str) -> Any:
 
 def newest_run(context: Context) -> JobView | None:
     """The training that runs, else the next in line, else the one that ended last."""
-    trainings = [job for job in context.service.jobs(50) if job.kind == "train"]
-    running = [job for job in trainings if job.status is Status.RUNNING]
-    waiting = [job for job in trainings if job.status is Status.QUEUED]
-    return next(iter([*running, *waiting[::-1], *trainings]), None)
+    jobs = [job for job in context.service.jobs(50) if job.kind in ("train", SWEEP)]
+    chosen = _most_alive(jobs)
+    return None if chosen is None else _run_of(context, chosen.id)
+
+
+def _run_of(context: Context, job_id: str) -> JobView | None:
+    """The job itself, or the run of a sweep that there is most to see of."""
+    job = context.service.job(job_id)
+    if job.kind != SWEEP:
+        return job
+    return _most_alive(context.service.jobs(MOST_RUNS, parent=job_id))
+
+
+def _most_alive(jobs: list[JobView]) -> JobView | None:
+    """Of jobs, the newest first: the one that runs, else the next in line, else the last."""
+    running = [job for job in jobs if job.status is Status.RUNNING]
+    waiting = [job for job in jobs if job.status is Status.QUEUED]
+    return next(iter([*running, *waiting[::-1], *jobs]), None)
 
 
 def _if_new(seen: str, token: str, text: str) -> Any:

@@ -15,10 +15,9 @@ from pathlib import Path
 from medvae.atomic import replacing
 from medvae.data.listing import list_images
 from medvae.engine.events import OnEvent, Preparing, ShouldStop, Stopped, ignore, never
-from medvae.engine.score_request import ScoreRequest
+from medvae.engine.score_request import PLAN, ScoreRequest
 from medvae.errors import DataError
 
-PLAN = "plan.json"
 MODEL = "model.pth"
 SHARDS = "shards"
 SUMMARY = "summary.json"

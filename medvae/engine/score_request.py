@@ -9,6 +9,7 @@ from typing import Any
 
 from medvae.errors import CheckpointError, DataError
 
+PLAN = "plan.json"  # in the folder of the work: what is to be done, and that it has begun
 SHARD_SIZE = 1000  # images: seconds of work, so that little is lost with a worker
 
 

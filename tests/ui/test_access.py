@@ -3,6 +3,7 @@
 import gc
 import json
 import logging
+import re
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -96,7 +97,8 @@ def test_every_handler_either_only_shows_or_asks_for_a_role(site: Site) -> None:
     for name in shows - READS:
         assert name.startswith(("refresh_", "follow_", "show_runs")), f"{name} needs @allowed"
     assert {name for name, role in roles.items() if role == "viewer"} == {
-        "show_files", "show_sample", "show_report_card"
+        "show_files", "show_sample", "show_report_card", "open_viewer", "save_table",
+        "save_pictures",
     }  # fmt: skip
     assert {"queue_training", "stop_run", "use_model", "delete_run"} <= {
         name for name, role in roles.items() if role == "operator"
@@ -123,9 +125,12 @@ def test_every_handler_refuses_nobody_and_operators_work_is_refused_to_viewers(s
 
 
 def routes(page: gr.Blocks) -> Iterator[tuple[str, str]]:
+    """Every path that the server knows, with its names in place of values."""
     for route in page.app.routes:  # type: ignore[attr-defined]
-        for method in sorted(getattr(route, "methods", None) or {"GET"}):
-            yield method, route.path.replace("{", "").replace("}", "").replace(":path", "")
+        inner = getattr(route, "effective_route_contexts", None)  # of an included router
+        for each in inner() if inner else [route]:
+            for method in sorted(getattr(each, "methods", None) or {"GET"}):
+                yield method, re.sub(r"[{}]|:path", "", each.path)
 
 
 def test_every_route_is_closed_to_nobody(site: Site) -> None:

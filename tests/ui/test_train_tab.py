@@ -18,10 +18,13 @@ from ui.context import Context
 from ui.train_tab import (
     OTHER,
     PHANTOMS,
+    TRIED,
+    TRY,
     apply_preset,
     data_choices,
     follow_run,
     fresh_data,
+    queue_sweep,
     queue_training,
     stop_run,
 )
@@ -48,6 +51,26 @@ def test_a_bad_form_is_not_queued_and_says_all_that_is_wrong(context: Context) -
     assert faults.count("<li>") == 3
     assert "/no/such/folder: no such folder" in faults
     assert context.service.jobs() == []
+
+
+def test_a_sweep_is_queued_from_the_same_form(context: Context, puppet: Puppet) -> None:
+    tried = {f"{TRY}{key}": "" for key in TRIED} | {f"{TRY}loss.beta": "0.5, 2"}
+    faults, sweep = queue_sweep(context, PHANTOMS, "", tries=0, **form(training__epochs=3), **tried)
+    assert faults == ""
+    runs = context.service.jobs(parent=sweep)
+    assert {run.config["loss"]["beta"] for run in runs if run.config} == {0.5, 2}
+    assert all(run.config["training"]["epochs"] == 3 for run in runs if run.config)
+    puppet.begin(runs[0].id, [STARTED])
+    assert runs[0].name in follow_run(context, sweep, "")[0]  # what there is most to see of
+    assert runs[0].name in follow_run(context, "", "")[0]
+
+
+def test_a_sweep_of_nothing_is_refused(context: Context) -> None:
+    tried = {f"{TRY}{key}": "" for key in TRIED}
+    with pytest.raises(gr.Error, match="needs something to try"):
+        queue_sweep(context, PHANTOMS, "", tries=0, **form(), **tried)
+    faults, _ = queue_sweep(context, PHANTOMS, "", tries=0, **form(loss__beta=-1), **tried)
+    assert faults.count("<li>") == 1
 
 
 def test_a_named_folder_is_offered_the_next_time(context: Context, chest_folder: Path) -> None:

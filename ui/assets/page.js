@@ -26,6 +26,7 @@
     show: (parts) => { change(parts); },
     confirmCancel: (run) => ask("Cancel this run? What it has learnt so far is thrown away.", run),
     confirmDelete: (run) => ask("Delete this run with its files? This cannot be undone.", run),
+    fetchOffered: () => document.querySelector("#offered-file")?.click(),
     restoreTheme: () => {
       const chosen = localStorage.getItem("medvae-theme");
       if (chosen) document.body.classList.toggle("dark", chosen === "dark");
