@@ -16,7 +16,13 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import (
+    JPEG2000,
+    DeflatedExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    RLELossless,
+)
 
 from medvae.errors import ImageError
 from medvae.limits import MB, Limits
@@ -27,6 +33,13 @@ RADIOGRAPHS = frozenset({"CR", "DX", "DR", "RG"})
 NOT_FRONTAL = frozenset({"LL", "RL", "LAT", "LATERAL", "LLD", "RLD", "LLO", "RLO", "LAO", "RAO"})
 TAILS = (0.1, 99.9)  # percentiles that a picture without a window of its own is stretched to
 SAMPLED = 2**20  # values that percentiles are taken of
+# Damaged files abort gdcm's JPEG 2000 and panic pylibjpeg's RLE; these only raise.
+_DECODERS = {
+    JPEGBaseline8Bit: "pillow",
+    JPEG2000: "pylibjpeg",
+    JPEG2000Lossless: "pylibjpeg",
+    RLELossless: "pydicom",
+}
 _STARTS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")  # of files without the preamble: a first tag
 _SHOWN = ("Modality", "ViewPosition", "BodyPartExamined", "PhotometricInterpretation")
 _NUMBERS = ("BitsStored", "KVP", "ImagerPixelSpacing", "PixelSpacing")
@@ -89,7 +102,8 @@ def _check(dataset: Dataset, limits: Limits) -> None:
 
 def _as_seen(dataset: Dataset) -> np.ndarray:
     """Stored values → rescale → window, or where there is none the bulk of the values → upright."""
-    stored = pixel_array(dataset)
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    stored = pixel_array(dataset, decoding_plugin=_DECODERS.get(syntax, ""))
     values = apply_modality_lut(stored, dataset)
     try:
         shown = apply_voi_lut(values, dataset) if _has_window(dataset) else None

@@ -126,7 +126,7 @@ def _fetch(remote: RemoteFile, part: Path, on_progress: OnProgress) -> None:
         goes_on = begin > 0 and answer.status_code == httpx.codes.PARTIAL_CONTENT
         done = begin if goes_on else 0
         with part.open("ab" if goes_on else "wb") as out:
-            for chunk in answer.iter_raw(CHUNK):
+            for chunk in answer.iter_raw():
                 done += len(chunk)
                 if done > remote.size:
                     out.close()
