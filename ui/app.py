@@ -73,6 +73,8 @@ def build_context(
 
 def build_app(context: Context) -> gr.Blocks:
     """The page: head, three tabs, and the URL that says where one is."""
+    # Read when a component is made, and again when the page is launched.
+    os.environ["GRADIO_TEMP_DIR"] = str(context.workspace.uploads)
     kept = Limits.current().upload_seconds
     with gr.Blocks(
         title=TITLE, analytics_enabled=False, delete_cache=(kept, kept), fill_width=True
@@ -121,7 +123,6 @@ def launch_page(
     uploads = context.workspace.uploads
     wipe(uploads)
     uploads.mkdir(parents=True, mode=0o700)
-    os.environ["GRADIO_TEMP_DIR"] = str(uploads)  # read when the page is launched
     page._queue.sleep_when_free = QUEUE_REST
     page.launch(
         server_name=host,

@@ -242,7 +242,7 @@ def test_every_answer_carries_the_headers_that_protect_it(site: Site) -> None:
         headers = site.client("bob").get(path).headers
         assert "frame-ancestors 'none'" in headers["content-security-policy"]
         assert headers["x-content-type-options"] == "nosniff"
-        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["referrer-policy"] == "same-origin"
 
 
 def upload(client: httpx.Client, content: bytes = b"x", name: str = "scan.png") -> httpx.Response:
