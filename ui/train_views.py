@@ -58,23 +58,27 @@ def doing(
     return _learning(history)
 
 
-def curves(history: RunHistory) -> str:
+def curves(history: RunHistory, logarithmic: bool = False, smooth: bool = False) -> str:
     """Reconstruction, KL and total loss by epoch; empty before the first epoch has ended."""
     epochs = [history.epochs[number] for number in sorted(history.epochs)]
     if not epochs:
         return ""
     best = history.best.epoch if history.best else None
 
-    def pair(train: str, validation: str) -> list[Line]:
-        return [
-            Line("training", "train", [(e.epoch, getattr(e, train)) for e in epochs]),
-            Line("validation", "validation", [(e.epoch, getattr(e, validation)) for e in epochs]),
-        ]
+    def line(style: str, name: str) -> Line:
+        drawn = Line("training" if style == "train" else style, style, [
+            (epoch.epoch, getattr(epoch, name)) for epoch in epochs
+        ])  # fmt: skip
+        return drawn.smoothed() if smooth else drawn
+
+    def chart(title: str, unit: str, name: str, marked: int | None = None) -> str:
+        lines = [line("train", name), line("validation", f"validation_{name}")]
+        return line_chart(title, unit, lines, marked, logarithmic)
 
     charts = (
-        line_chart("Reconstruction", "sum over pixels", pair("mse", "validation_mse")),
-        line_chart("KL divergence", "nats", pair("kld", "validation_kld")),
-        line_chart("Loss", "lowest validation is kept", pair("loss", "validation_loss"), best),
+        chart("Reconstruction", "sum over pixels", "mse"),
+        chart("KL divergence", "nats", "kld"),
+        chart("Loss", "lowest validation is kept", "loss", best),
     )
     return f'<div class="charts">{"".join(charts)}</div>'
 
