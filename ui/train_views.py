@@ -14,6 +14,8 @@ from ui.places import Place
 from ui.plots import Line, line_chart, short
 from ui.views import badge, count, data_name, duration, interval, link, notice, progress_bar
 
+BUSY_MEANING = "Share of the last second in which the device computed"
+WAITING_MEANING = "Share of this epoch in which the device had to wait for its next images"
 FILM_FRAMES = 10  # epochs shown: the first, the newest, and evenly between
 
 
@@ -143,9 +145,20 @@ def _learning(history: RunHistory) -> tuple[str, str]:
         f"{short(now.images_per_second)} images/s",
         f"{duration(now.seconds_left)} left",
     ]
+    device = [
+        _told("Device busy", now.busy, BUSY_MEANING),
+        _told("waits for images", now.waiting, WAITING_MEANING),
+        "" if now.memory_mb is None else f"{now.memory_mb:,.0f} MB of memory",
+    ]
     done = (now.epoch - 1) * steps + now.step
     bars = progress_bar("Run", done, now.epochs * steps)
-    return "  ·  ".join(parts), bars + progress_bar("Epoch", now.step, steps, "thin")
+    bars += progress_bar("Epoch", now.step, steps, "thin")
+    told = "  ·  ".join(filter(None, device))
+    return "  ·  ".join(parts), bars + (f'<p class="meta device">{told}</p>' if told else "")
+
+
+def _told(words: str, share: float | None, meaning: str) -> str:
+    return "" if share is None else f'<span title="{meaning}">{words} {100 * share:.0f} %</span>'
 
 
 def _finished(job: JobView, history: RunHistory) -> str:
