@@ -61,8 +61,8 @@ def walk(page: Page, url: str) -> None:
     page.locator("#view-split").fill("62")
     shoot(page, "viewer")
     page.goto(f"{url}?tab=runs")
-    expect(page.locator("#runs")).to_contain_text(re.compile("finished", re.I))
-    page.wait_for_timeout(2000)
+    page.locator("#runs-table a").first.click()
+    expect(page.locator("#run-figures")).to_contain_text("trivial baselines")
     shoot(page, "runs")
 
 

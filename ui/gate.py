@@ -3,7 +3,9 @@
 Plain ASGI, so that streams pass through untouched. What a visitor may do is decided in `access`.
 """
 
+import contextlib
 import html
+import os
 import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -172,11 +174,10 @@ class UploadQuota:
 
 def _size_of(folder: Path) -> int:
     total = 0
-    for file in folder.rglob("*"):
-        try:
-            total += file.stat().st_size
-        except OSError:
-            continue  # looked at and gone meanwhile
+    for directory, _, names in os.walk(folder):  # passes over folders that are gone meanwhile
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += Path(directory, name).stat().st_size
     return total
 
 

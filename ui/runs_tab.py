@@ -22,6 +22,7 @@ from ui.sweep_views import sweep_ranking
 from ui.theme import canvas
 from ui.train_tab import stop_run
 from ui.train_views import curves, unknown_run
+from ui.views import log_panel
 
 PERIOD = 2.0
 LISTED = 100
@@ -219,7 +220,7 @@ def _about(context: Context, chosen: Row | None, run: str) -> tuple[str, str, st
     if job.kind == SWEEP:
         ranking = sweep_ranking(ranked([row.job for row in chosen.runs]))
         return views.heading(chosen), ranking, "", records, ""
-    log = views.log(log_tail(context.service, job))
+    log = log_panel(log_tail(context.service, job))
     return views.heading(chosen), views.figures(chosen), curves(chosen.history), records, log
 
 
