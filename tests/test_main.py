@@ -156,7 +156,8 @@ def test_data_import_says_what_is_in_a_zip(run, tmp_path: Path) -> None:
         ("evaluate", "no such checkpoint; train a model first"),
         ("detect scan.png --out out --model main.py", "not a checkpoint"),
         ("promote nobody", "no such checkpoint"),
-        ("data import nothing.zip", "no such file or folder"),
+        ("data import nothing.zip", "no such folder"),
+        ("data import nothing.tar.gz", "no such file or folder"),
     ],
 )
 def test_bad_input_gets_one_line_and_exit_code_2(run, line: str, message: str) -> None:

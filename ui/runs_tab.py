@@ -14,6 +14,7 @@ from jobs.views import JobView, Status
 from medvae.engine.events import Stop
 from medvae.errors import JobError
 from ui import runs_views as views
+from ui.access import allowed
 from ui.context import Context, patient, told
 from ui.run_files import files_of, find_file, log_tail
 from ui.runs_views import Row
@@ -145,6 +146,7 @@ def possible_actions(context: Context, row: Row | None) -> list[bool]:
 
 
 @told
+@allowed("operator")
 def use_model(context: Context, run: str) -> None:
     """Make the run's model the one that Detect uses."""
     from medvae.engine.checkpoint import promote
@@ -155,27 +157,32 @@ def use_model(context: Context, run: str) -> None:
 
 
 @told
+@allowed("operator")
 def retry_run(context: Context, run: str) -> None:
     context.service.retry(run)
 
 
 @told
+@allowed("operator")
 def resume_run(context: Context, run: str) -> None:
     context.service.resume(run)
 
 
 @told
+@allowed("operator")
 def move_first(context: Context, run: str) -> None:
     context.service.move_first(run)
 
 
 @told
+@allowed("operator")
 def copy_run(context: Context, run: str) -> str:
     """Returns the run to show then: the new one."""
     return context.service.clone(run)
 
 
 @told
+@allowed("operator")
 def delete_run(context: Context, run: str) -> Any:
     """Returns the run to show then: none. An empty run is a question answered with no."""
     if not run:
@@ -185,6 +192,7 @@ def delete_run(context: Context, run: str) -> Any:
 
 
 @told
+@allowed("operator")
 def hand_out(context: Context, offered: gr.DownloadButton, run: str, name: str | None) -> str:
     """A copy of a run's file among those that Gradio serves, and removes again after a while."""
     file = find_file(context.workspace, context.service.job(run), name)
