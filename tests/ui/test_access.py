@@ -31,12 +31,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 PASSWORDS = {"ann": "operator-secret", "bob": "viewer-secret"}
 # These only read, and so does whatever is marked as patient.
 READS = {"go_to", "fresh_data", "apply_preset", "foresee", "<lambda>"}
-    "go_to",
-    "fresh_data",
-    "apply_preset",
-    "foresee",
-    "<lambda>",
-}  # and whatever is marked as patient
 TRAVERSALS = ["../../../../etc/passwd", "..%2f..%2f..%2fetc%2fpasswd", "%2e%2e/%2e%2e/etc/passwd",
               "....//....//etc/passwd", "/etc/passwd", "..\\..\\etc\\passwd"]  # fmt: skip
 
