@@ -32,13 +32,8 @@ from ui.gate import UploadQuota
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 PASSWORDS = {"ann": "operator-secret", "bob": "viewer-secret"}
-READS = {
-    "go_to",
-    "fresh_data",
-    "apply_preset",
-    "foresee",
-    "<lambda>",
-}  # and whatever is marked as patient
+# These only read, and so does whatever is marked as patient.
+READS = {"go_to", "fresh_data", "apply_preset", "foresee", "<lambda>"}
 TRAVERSALS = ["../../../../etc/passwd", "..%2f..%2f..%2fetc%2fpasswd", "%2e%2e/%2e%2e/etc/passwd",
               "....//....//etc/passwd", "/etc/passwd", "..\\..\\etc\\passwd"]  # fmt: skip
 
