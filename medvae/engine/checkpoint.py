@@ -7,7 +7,7 @@ import errno
 import os
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -44,21 +44,27 @@ def load(path: Path, kind: str) -> dict[str, Any]:
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; train a model first")
+    with path.open("rb") as file:
+        return read(file, kind, str(path))
+
+
+def read(file: BinaryIO, kind: str, name: str) -> dict[str, Any]:
+    """The same of an open file, called `name` in errors. Runs no code that it may carry."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception:  # what is no checkpoint makes the reader raise nearly anything
         raise CheckpointError(
-            f"{path}: not a checkpoint, or a damaged one; expected a file that this program wrote"
+            f"{name}: not a checkpoint, or a damaged one; expected a file that this program wrote"
         ) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: a PyTorch file, but not written by this program")
+        raise CheckpointError(f"{name}: a PyTorch file, but not written by this program")
     if content.get("version") != VERSION:
         raise CheckpointError(
-            f"{path}: checkpoint version {content.get('version')!r}; this program reads version "
+            f"{name}: checkpoint version {content.get('version')!r}; this program reads version "
             f"{VERSION}"
         )
     if content.get("kind") != kind:
-        raise CheckpointError(f"{path}: holds a {content.get('kind')}; expected a {kind}")
+        raise CheckpointError(f"{name}: holds a {content.get('kind')}; expected a {kind}")
     return content
 
 

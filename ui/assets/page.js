@@ -1,8 +1,10 @@
 // Keeps the URL and the page in step, and remembers light or dark. Nothing else lives here.
 (() => {
+  const PARTS = ["tab", "run", "with", "from"]; // all that a link of the page names or leaves out
+
   const place = () => new URLSearchParams(location.search);
 
-  // Changes part of the URL as a new entry of the history: { tab, run }.
+  // Changes part of the URL as a new entry of the history, for example { tab, run }.
   function change(parts) {
     const next = place();
     for (const [name, value] of Object.entries(parts)) {
@@ -48,7 +50,7 @@
     if (!target) return;
     event.preventDefault();
     const wanted = new URLSearchParams(target);
-    if (change({ tab: wanted.get("tab"), run: wanted.get("run") })) follow();
+    if (change(Object.fromEntries(PARTS.map((name) => [name, wanted.get(name)])))) follow();
   });
 
   window.addEventListener("popstate", follow);
