@@ -33,7 +33,7 @@ from ui.models import ActiveModel
 from ui.places import Place
 from ui.results import RecentResults
 from ui.runs_tab import build_runs_tab
-from ui.theme import SCRIPT, STYLE, build_theme
+from ui.theme import SCRIPTS, STYLE, build_theme
 from ui.train_tab import build_train_tab
 
 logger = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ def launch_page(page: gr.Blocks, host: str, port: int, share: bool = False) -> s
         quiet=True,
         theme=build_theme(),
         css_paths=[STYLE],
-        head=f"<script>{SCRIPT.read_text(encoding='utf-8')}</script>",
+        head="".join(f"<script>{each.read_text(encoding='utf-8')}</script>" for each in SCRIPTS),
         footer_links=[],
         run_history=False,
         allowed_paths=[],

@@ -1,10 +1,10 @@
 """The Detect tab: drop X-rays or sample test images, and see where they differ from healthy."""
 
 import contextlib
-import tempfile
+import json
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -12,20 +12,24 @@ from medvae.engine.score_request import ScoreRequest
 from medvae.errors import DataError
 from ui import detect_views as views
 from ui.context import Context, patient, told
+from ui.downloads import picture_zip, report_cards, score_csv
 from ui.looking import Look, OnProgress, Unreadable, look_at_files, look_at_test_images
-from ui.models import ModelView, describe
-from ui.pictures import figure_uri, png_uri
+from ui.models import describe
+from ui.pictures import figure_uri
 from ui.places import Place
 from ui.results import Results
 from ui.theme import canvas
 from ui.train_tab import newest_run
 from ui.train_views import doing
-from ui.views import interval, link
+from ui.viewer import viewer
+from ui.views import link
+
+if TYPE_CHECKING:
+    from medvae.engine.detector import AnomalyDetector
 
 SHOWS_PROGRESS_FROM = 5  # images
-CARD_IMAGES = 5  # of a report card
 PERIOD = 3.0
-FORMATS = "JPEG, PNG (8 or 16 bit), TIFF, WebP or BMP; several at once."
+FORMATS = "JPEG, PNG (8 or 16 bit), TIFF, WebP or BMP; several at once, or paste one."
 KINDS = [("Healthy", "normal"), ("Sick", "sick"), ("Both", "both")]
 
 
@@ -55,21 +59,41 @@ def build_detect_tab(context: Context, tab: gr.Tab) -> None:
             sample = gr.Button("Show test images", elem_id="sample")
             _build_archive(context)
         with gr.Column(scale=1, min_width=320, elem_id="looks"):
-            draw = gr.Button("Draw report card", elem_id="draw-card", visible=False)
-            card = canvas(elem_id="card")
             results = canvas(elem_id="results")
+            keep = gr.Row(elem_classes="actions", visible=False, elem_id="keep")
+            with keep:
+                table = gr.Button("Download table (CSV)", elem_id="save-table")
+                pictures = gr.Button("Download heatmaps (ZIP)", elem_id="save-pictures")
+                draw = gr.Button("Draw report card", elem_id="draw-card")
+            card = canvas(elem_id="card")
     key = gr.Textbox("", visible=False)
     seen = gr.Textbox("", visible=False)
+    asked = gr.Textbox("", visible=False)  # JSON from assets/detect.js: an image, or choices
+    opener = gr.Button(elem_id="open-viewer", visible="hidden")
+    closer_look = canvas(elem_id="viewer")
+    ready = canvas(elem_id="ready")
 
-    shown = [results, key, draw, card]
+    shown = [results, key, keep, card]
     private: dict[str, Any] = {"api_visibility": "private"}
     look: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "detector"} | private
     files.upload(partial(show_files, context), files, [*shown, files], **look)
     sample.click(partial(show_sample, context), [which, number, seed], shown, **look)
-    draw.click(partial(show_report_card, context), key, card, **look)
     quietly: dict[str, Any] = {
         "show_progress": "hidden", "queue": False, "trigger_mode": "once"
     } | private  # fmt: skip
+    choose: dict[str, Any] = {"js": "(key, _) => [key, medvae.choice()]"} | private
+    draw.click(partial(show_report_card, context), [key, asked], card, **choose)
+    for button, make in ((table, save_table), (pictures, save_pictures)):
+        button.click(partial(make, context), [key, asked], ready, **choose).success(
+            None, js="medvae.save", show_progress="hidden"
+        )
+    opener.click(
+        partial(open_viewer, context),
+        [key, asked],
+        closer_look,
+        js="(key, _) => [key, medvae.look()]",
+        **quietly,
+    ).success(None, js="medvae.openViewer", show_progress="hidden")
     gr.Timer(PERIOD).tick(partial(refresh_intro, context), [key, seen], [results, seen], **quietly)
     tab.select(partial(refresh_intro, context), [key, seen], [results, seen], **quietly)
 
@@ -124,7 +148,7 @@ def show_files(context: Context, files: list[str] | None, progress: Any = gr.Pro
             with contextlib.suppress(OSError):
                 path.unlink()
                 path.parent.rmdir()
-    return *_present(context, looks, describe(detector)), None
+    return *_present(context, looks, detector), None
 
 
 @told
@@ -145,27 +169,33 @@ def show_sample(
         abs(seed or 0),
         _reporter(progress),
     )
-    return _present(context, looks, describe(detector))
+    return _present(context, looks, detector)
 
 
 @told
-def show_report_card(context: Context, key: str) -> str:
-    """The card of the first images shown, drawn in a folder that is gone at once."""
-    from medvae.engine.report_card import draw_report_card
+def open_viewer(context: Context, key: str, asked: str) -> str:
+    """One image, large."""
+    return viewer(context.results.get(key), int(json.loads(asked)["look"]))
 
-    results = context.results.get(key)
-    model = results.model
-    auroc = model.metrics["auroc"][model.metrics["score"]] if model.metrics else None
-    with tempfile.TemporaryDirectory() as folder:
-        drawn = draw_report_card(
-            results.detections,
-            Path(folder) / "card.png",
-            model.run,
-            "images shown on the page",
-            interval(auroc) if auroc else "not evaluated",
-        )
-        uri = png_uri(drawn.read_bytes())
-    return views.report_card(uri, f"report-card-{model.run}.png")
+
+@told
+def save_table(context: Context, key: str, asked: str) -> str:
+    """The table of all scores, with verdicts at the share of false alarms that is set."""
+    table = score_csv(context.results.get(key), float(json.loads(asked)["fpr"]))
+    return views.download(table, "Table")
+
+
+@told
+def save_pictures(context: Context, key: str, asked: str) -> str:
+    """The heatmaps of the chosen images."""
+    pictures = picture_zip(context.results.get(key), json.loads(asked)["picked"])
+    return views.download(pictures, "Heatmaps")
+
+
+@told
+def show_report_card(context: Context, key: str, asked: str) -> str:
+    """The card of the first images chosen."""
+    return views.report_card(*report_cards(context.results.get(key), json.loads(asked)["picked"]))
 
 
 @patient
@@ -181,11 +211,15 @@ def refresh_intro(context: Context, key: str, seen: str) -> Any:
     return gr.skip() if token == seen else (text, token)
 
 
-def _present(context: Context, looks: list[Look | Unreadable], model: ModelView) -> tuple[Any, ...]:
-    detections = [look.detection for look in looks if isinstance(look, Look)]
-    key = context.results.keep(Results(detections[:CARD_IMAGES], model))
-    html = views.draw_results(looks, model)
-    return html, key, gr.Button(visible=bool(detections)), ""
+def _present(
+    context: Context, looks: list[Look | Unreadable], detector: "AnomalyDetector"
+) -> tuple[Any, ...]:
+    from medvae.engine.scores import DEFAULT_SCORE
+
+    healthy = {name: values.tolist() for name, values in detector.calibration.scores.items()}
+    results = Results(looks, describe(detector), DEFAULT_SCORE, healthy)
+    found = any(isinstance(look, Look) for look in looks)
+    return views.draw_results(results), context.results.keep(results), gr.Row(visible=found), ""
 
 
 def _training(context: Context) -> str:

@@ -4,11 +4,14 @@ Pure functions from numbers to text; the colours of a line are its CSS class.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+import numpy as np
+
 MAX_POINTS = 500
+BINS = 30
 WIDTH, HEIGHT = 360, 190
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 26
 
@@ -64,6 +67,44 @@ def dot_chart(title: str, unit: str, points: Sequence[tuple[float, float]]) -> s
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         f'aria-label="{escape(unit)} by {escape(title)}">'
         f"{_grid(x_axis, y_axis, whole=False)}{dots}</svg></figure>"
+    )
+
+
+def histogram(title: str, unit: str, values: Sequence[float], marks: Mapping[str, float]) -> str:
+    """How values are spread, with named lines at some places; empty without values."""
+    if not values:
+        return ""
+    known = {name: value for name, value in marks.items() if math.isfinite(value)}
+    axis = _Axis.around([*values, *known.values()], LEFT, WIDTH - RIGHT)
+    counts, edges = np.histogram(values, bins=BINS)
+    heights = _Axis(0.0, max(1.0, float(counts.max())), HEIGHT - BOTTOM, TOP + 12)
+    bars = "".join(
+        f'<rect class="bin" x="{axis.at(low)}" y="{heights.at(count)}" '
+        f'width="{max(0.5, axis.at(high) - axis.at(low) - 0.6):.1f}" '
+        f'height="{HEIGHT - BOTTOM - heights.at(count):.1f}"/>'
+        for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
+    )
+    lines = "".join(
+        _named_line(axis, name, value, n) for n, (name, value) in enumerate(known.items())
+    )
+    told = ", ".join(f"{name} {short(value)}" for name, value in known.items())
+    return (
+        f'<figure class="chart"><figcaption><strong>{escape(title)}</strong> '
+        f'<span class="unit">{escape(unit)}</span></figcaption>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{escape(title)}: {escape(told)}">{_grid(axis, heights, False)}{bars}{lines}'
+        "</svg></figure>"
+    )
+
+
+def _named_line(axis: "_Axis", name: str, value: float, row: int) -> str:
+    """A vertical line with its name beside it; each in a row of its own, so that none is hidden."""
+    x = axis.at(value)
+    anchor, offset = ("end", -5) if x > WIDTH / 2 else ("start", 5)
+    return (
+        f'<line class="mark m{row}" x1="{x}" x2="{x}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
+        f'<text class="tick m{row}" x="{x + offset}" y="{TOP + 8 + 13 * row}" '
+        f'text-anchor="{anchor}">{escape(name)}</text>'
     )
 
 
