@@ -64,19 +64,21 @@ def build_app(context: Context) -> gr.Blocks:
     ) as page:
         build_header(context)
         run = gr.Textbox("", visible=False)
+        others = gr.Textbox("", visible=False)
+        origin = gr.Textbox("", visible=False)
         query = gr.Textbox("", visible=False)
         follow = gr.Button(elem_id="follow-url", visible="hidden")
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Detect", id="detect") as detect:
                 build_detect_tab(context, detect)
             with gr.Tab("Train", id="train") as train:
-                build_train_tab(context, page, train, run)
+                build_train_tab(context, page, train, run, origin)
             with gr.Tab("Runs", id="runs") as runs:
-                build_runs_tab(context, runs, run)
+                build_runs_tab(context, runs, run, others)
         route: dict[str, Any] = {
             "fn": go_to,
             "inputs": query,
-            "outputs": [tabs, run],
+            "outputs": [tabs, run, others, origin],
             "js": "medvae.query",
             "queue": False,
             "show_progress": "hidden",
@@ -88,10 +90,10 @@ def build_app(context: Context) -> gr.Blocks:
     return page
 
 
-def go_to(query: str) -> tuple[gr.Tabs, str]:
+def go_to(query: str) -> tuple[gr.Tabs, str, str, str]:
     """Bring the page to the place that the URL names."""
     place = Place.parse(query)
-    return gr.Tabs(selected=place.tab), place.run
+    return gr.Tabs(selected=place.tab), place.run, ",".join(place.others), place.origin
 
 
 def launch_page(page: gr.Blocks, host: str, port: int, share: bool = False) -> str:

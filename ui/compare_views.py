@@ -1,4 +1,4 @@
-"""Several runs side by side in HTML: curves laid over each other, figures, what differs in settings.
+"""Several runs side by side in HTML: curves laid over each other, figures, settings.
 
 Pure functions from rows to text. The first row is the run that the URL names, the others are
 those it is compared with.
@@ -112,11 +112,9 @@ def _auroc(row: Row) -> str:
 def _settings(rows: Sequence[Row]) -> str:
     """Settings that differ, each marked, then those that are the same, folded away."""
     configs = [_flat(row.job.config or {}) for row in rows]
-    keys = dict.fromkeys(key for config in configs for key in config)
-    different, same = [], []
-    for key in keys:
-        values = [config.get(key) for config in configs]
-        (different if any(value != values[0] for value in values) else same).append(key)
+    keys = list(dict.fromkeys(key for config in configs for key in config))
+    different = [key for key in keys if len({repr(config.get(key)) for config in configs}) > 1]
+    same = [key for key in keys if key not in different]
     title = "Settings that differ"
     if different:
         body = "".join(_setting(key, configs) for key in different)
@@ -156,7 +154,8 @@ def _flat(config: dict[str, Any]) -> dict[str, Any]:
 
 def _table(rows: Sequence[Row], body: str) -> str:
     heads = "".join(
-        f'<th class="number" scope="col"><span class="key run{n}"></span>{escape(row.job.name)}</th>'
+        f'<th class="number" scope="col"><span class="key run{n}"></span>'
+        f"{escape(row.job.name)}</th>"
         for n, row in enumerate(rows, 1)
     )
     return (

@@ -41,8 +41,8 @@ class Wanted:
     order: str = NEWEST
 
     @property
-    def everything(self) -> bool:
-        return not self.words.strip() and self.status == ANY_STATUS
+    def filters(self) -> bool:
+        return bool(self.words.strip()) or self.status != ANY_STATUS
 
     def fits(self, job: JobView) -> bool:
         text = f"{job.name} {job.id} {data_name(job.config)}".casefold()
@@ -53,7 +53,7 @@ def list_rows(context: Context, run: str = "", wanted: Wanted | None = None) -> 
     """At most LISTED jobs; the sweep that was chosen, or one of whose runs was, is opened."""
     wanted = wanted or Wanted()
     statuses = [Status(wanted.status)] if wanted.status else []
-    searched = LISTED if wanted.everything else SEARCHED
+    searched = SEARCHED if wanted.filters else LISTED
     jobs = [job for job in context.service.jobs(searched, statuses) if wanted.fits(job)]
     rows = [_row(context, job, run) for job in jobs[:LISTED]]
     order = _ORDERS.get(wanted.order)

@@ -91,13 +91,13 @@ class Row:
 
 
 def runs_table(
-    rows: Sequence[Row], chosen: str, compare: Callable[[Row], str], everything: bool = True
+    rows: Sequence[Row], chosen: str, compare: Callable[[Row], str], filtered: bool = False
 ) -> str:
     """The jobs in the order given; each name is a link to its details.
 
-    compare: the link that puts a run beside the chosen one. everything: no filter is set.
+    compare: the link that puts a run beside the chosen one.
     """
-    if not rows and not everything:
+    if not rows and filtered:
         return notice("No such runs", "No job fits the filter; clear it to see all.")
     if not rows:
         go = link(Place("train"), "Train tab")
@@ -235,7 +235,7 @@ def _row(row: Row, is_chosen: bool, is_nested: bool, compare: str) -> str:
         f"<tr{' aria-selected=true' if is_chosen else ''}{' class=nested' if is_nested else ''}"
         f' data-href="{escape(place.url)}">'
         f"<td>{link(place, job.name)}{mark}</td><td>{badge(job)}</td>"
-        f'<td>{escape(data_name(job.config))}{protocol}</td>'
+        f"<td>{escape(data_name(job.config))}{protocol}</td>"
         f'<td class="number">{row.progress}</td>'
         f'<td class="number">{NO_VALUE if best is None else short(best)}</td>'
         f'<td class="number">{auroc}</td><td class="number">{duration(job.seconds)}</td>'

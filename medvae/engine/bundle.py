@@ -28,7 +28,7 @@ from medvae.engine.attempts import MODEL
 from medvae.engine.detector import AnomalyDetector
 from medvae.engine.evaluation import Evaluation
 from medvae.engine.model_card import NAME as CARD
-from medvae.engine.model_card import model_card
+from medvae.engine.model_card import model_card, write_card
 from medvae.errors import BundleError, CheckpointError, ConfigError
 
 FORMAT, VERSION = "med-anomaly-vae bundle", 1
@@ -102,8 +102,7 @@ def install(bundle: Bundle, run: str, folder: Path) -> Path:
             partial.write_bytes(data)
     with replacing(folder / EVALUATION) as partial:
         partial.write_text(json.dumps(content["metrics"], indent=2), encoding="utf-8")
-    with replacing(folder / CARD) as partial:
-        partial.write_text(model_card(content), encoding="utf-8")
+    write_card(folder / CARD, content)
     checkpoint.save(folder / MODEL, "model", content)
     return folder / MODEL
 
@@ -118,12 +117,9 @@ def card_of(folder: Path) -> str:
         return file.read_text(encoding="utf-8")
     content = checkpoint.load(folder / MODEL, "model")
     try:
-        text = model_card(content)
+        return write_card(file, content)
     except (KeyError, TypeError, ConfigError) as error:
         raise CheckpointError(f"{folder / MODEL}: too old for a model card ({error})") from None
-    with replacing(file) as partial:
-        partial.write_text(text, encoding="utf-8")
-    return text
 
 
 def _read(opened: zipfile.ZipFile, archive: Path) -> Bundle:

@@ -33,6 +33,8 @@ from medvae.engine.events import (
     Stopped,
     always,
 )
+from medvae.engine.model_card import NAME as CARD
+from medvae.engine.model_card import write_card
 from medvae.engine.plots import draw_histograms, draw_roc
 from medvae.engine.report_card import IMAGES, draw_report_card
 from medvae.engine.trainer import FitResult, Trainer
@@ -104,7 +106,7 @@ def run_training(
     A run that is finished already is not run again.
     attempt: where to work until the model is finished, below `folder`; by default `folder` itself.
     may_publish: says no when somebody else has taken the run over; nothing is published then.
-    Leaves `best.pth`, the split manifest, the evaluation (JSON and plots) and the report card.
+    Leaves `best.pth`, the split manifest, the evaluation (JSON and plots), model and report card.
     Of several processes the first one does all but the training, and knows what it came to.
     Raises `MedVAEError` with a message for the user.
     """
@@ -158,6 +160,7 @@ def _train(
         evaluation, _ = _evaluate_into(attempt, detector, images, divided)
         content["metrics"] = evaluation.to_json()
     checkpoint.save(attempt / BEST, "model", content)
+    write_card(attempt / CARD, content)
     if not may_publish():
         return TrainingOutcome(Stop.CANCEL)
     attempts.publish(attempt, folder)
@@ -279,7 +282,7 @@ def _outcome(
     folder: Path, content: dict[str, Any], workspace: Workspace, stopped: Stop | None = None
 ) -> TrainingOutcome:
     """What the files in `folder` and its model say; the same for a run finished before."""
-    names = (BEST, SPLIT, EVALUATION, REPORT_CARD, ROC, HISTOGRAMS)
+    names = (BEST, SPLIT, EVALUATION, CARD, REPORT_CARD, ROC, HISTOGRAMS)
     return TrainingOutcome(
         stopped,
         folder / BEST,

@@ -1,11 +1,13 @@
 """The model card of a run in Markdown, written from what its checkpoint says of itself.
 
 After Mitchell et al., "Model Cards for Model Reporting" (2019). Every figure stands with its
-interval and beside the trivial baselines. Knows no files.
+interval and beside the trivial baselines.
 """
 
+from pathlib import Path
 from typing import Any
 
+from medvae.atomic import replacing
 from medvae.config import Config
 from medvae.data.baselines import BASELINES
 from medvae.engine.calibration import Calibration
@@ -58,12 +60,20 @@ def model_card(content: dict[str, Any]) -> str:
     return "\n\n".join(sections) + "\n"
 
 
+def write_card(file: Path, content: dict[str, Any]) -> str:
+    """Write the card of a finished model; returns its text. Raises like `model_card`."""
+    text = model_card(content)
+    with replacing(file) as partial:
+        partial.write_text(text, encoding="utf-8")
+    return text
+
+
 def _model(content: dict[str, Any], config: Config) -> str:
     shape = config.model
     return (
         f"A convolutional variational autoencoder (input {shape.image_size} × {shape.image_size}, "
-        f"width {shape.width}, latent size {shape.latent_size}, beta {config.loss.beta:g}), trained "
-        "on normal images only. It was kept after epoch "
+        f"width {shape.width}, latent size {shape.latent_size}, beta {config.loss.beta:g}), "
+        "trained on normal images only. It was kept after epoch "
         f"{content['best_epoch']} of {config.training.epochs}, the one of the lowest loss on "
         f"healthy validation images ({content['best_validation_loss']:.4g})."
     )
@@ -73,9 +83,7 @@ def _data(content: dict[str, Any]) -> str:
     root = content["config"]["data"]["root"]
     parts = content["split"]
     name = "procedural phantoms, no patient" if root is None else _code(content["data"]["root"])
-    left_out = "".join(
-        f"\n- Left out: {count} ({why})" for why, count in parts["left_out"].items()
-    )
+    left_out = "".join(f"\n- Left out: {count} ({why})" for why, count in parts["left_out"].items())
     return (
         f"## Data\n\n- Source: {name}\n- Contents: {_plain(content['data']['summary'])}\n"
         f"- Protocol: {_plain(parts['protocol'])}, split by patient, seed {parts['seed']}\n"

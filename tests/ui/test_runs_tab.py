@@ -1,6 +1,7 @@
 """The handlers of the Runs tab as plain functions on a real job table, with a real finished run."""
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import gradio as gr
@@ -13,17 +14,17 @@ from medvae.engine.score_request import ScoreRequest
 from tests.conftest import TrainedRun
 from tests.ui.conftest import STARTED, Puppet, epoch
 from ui.context import Context
-from ui.runs_tab import (
+from ui.run_actions import (
     copy_run,
     delete_run,
     hand_out,
     move_first,
     possible_actions,
     retry_run,
-    show_runs,
     use_model,
 )
-from ui.runs_tab import list_rows as rows_of
+from ui.run_list import list_rows as rows_of
+from ui.runs_tab import show_runs
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def test_an_unknown_run_is_said_to_be_unknown(context: Context) -> None:
 
 
 def test_a_model_is_put_to_use(context: Context, finished: str) -> None:
-    assert offered(context) == ["use", "copy", "delete"]
+    assert offered(context) == ["use", "copy", "delete", "export"]
     use_model(context, finished)
     assert context.model.look().status == "ready"
     assert context.workspace.promoted.exists()
@@ -186,6 +187,5 @@ def test_a_scoring_shows_its_parts_and_then_what_it_counted(
 
 
 def offered(context: Context) -> list[str]:
-    names = ("use", "keep", "resume", "retry", "first", "copy", "cancel", "delete")
     possible = possible_actions(context, rows_of(context)[0])
-    return [name for name, is_possible in zip(names, possible, strict=True) if is_possible]
+    return [name for name, is_possible in asdict(possible).items() if is_possible]

@@ -25,6 +25,7 @@
 
   window.medvae = {
     query: () => location.search,
+    origin: () => place().get("from") ?? "",
     show: (parts) => { change(parts); },
     confirmCancel: (run) => ask("Cancel this run? What it has learnt so far is thrown away.", run),
     confirmDelete: (run) => ask("Delete this run with its files? This cannot be undone.", run),
