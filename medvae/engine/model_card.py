@@ -4,6 +4,7 @@ After Mitchell et al., "Model Cards for Model Reporting" (2019). Every figure st
 interval and beside the trivial baselines.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -119,11 +120,16 @@ def _threshold(content: dict[str, Any], config: Config) -> str:
     calibration = Calibration.from_content(content["calibration"])
     fpr = config.detection.target_fpr
     value = calibration.threshold(DEFAULT_SCORE, fpr)
+    images = len(calibration.scores[DEFAULT_SCORE])
+    if math.isinf(value):
+        return (
+            f"## Threshold\n\nNone: {images} healthy validation images are too few for at most "
+            f"{100 * fpr:.3g} % false positives, and no image is called unusual."
+        )
     return (
         f"## Threshold\n\nAn image is called unusual above a score of {value:.4g}. At most "
         f"{100 * fpr:.3g} % of healthy images score that high: a split-conformal p-value against "
-        f"{len(calibration.scores[DEFAULT_SCORE])} healthy validation images. No sick image has "
-        "a say in it."
+        f"{images} healthy validation images. No sick image has a say in it."
     )
 
 

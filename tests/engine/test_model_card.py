@@ -44,6 +44,14 @@ def test_a_model_without_figures_says_so(content: dict[str, Any]) -> None:
     assert "Not evaluated" in model_card({**content, "metrics": {}})
 
 
+def test_a_threshold_that_too_few_images_cannot_set_is_said_to_be_none(
+    content: dict[str, Any],
+) -> None:
+    config = copy.deepcopy(content["config"])
+    config["detection"]["target_fpr"] = 0.001
+    assert "too few for at most 0.1 % false positives" in model_card({**content, "config": config})
+
+
 def test_a_strangers_words_stay_words(content: dict[str, Any]) -> None:
     evil = copy.copy(content)
     evil["run"] = "`![x](http://evil/pixel.png)`\n# <img src=x>"
