@@ -7,7 +7,7 @@ import contextlib
 import shutil
 import socket
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NoReturn
 
 from jobs.attempt import EVENTS, LOG
@@ -66,6 +66,12 @@ class JobService:
         )
         self._nudge(job_id)
         return job_id
+
+    def submit_import(self, config: Config) -> str:
+        """Decode and look through a data set, or draw one; returns the job's id."""
+        root = config.data.root
+        what = f"{config.data.phantoms:,} phantoms" if root is None else PurePath(root).name
+        return self.submit(config, "import", name=f"Import of {what}")
 
     def submit_evaluation(self, run_id: str, data: str | None = None) -> str:
         """Evaluate a finished run's model on its own test images, or on those in folder `data`."""

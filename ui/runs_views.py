@@ -42,6 +42,7 @@ SCORE_WORDS = {
 KIND_WORDS = {
     "train": "Training",
     "evaluate": "Evaluation",
+    "import": "Import",
     "score": "Scoring of an archive",
     SWEEP: "Sweep",
 }
@@ -85,6 +86,8 @@ class Row:
         if self.parts:
             total = sum(self.parts.values())
             return f"{self.parts.get(Status.SUCCEEDED, 0)} of {count(total, 'part')}"
+        if job.kind != "train":
+            return NO_VALUE
         planned = (job.config or {}).get("training", {}).get("epochs")
         done = max(self.history.epochs, default=0)
         return f"{done} of {count(planned, 'epoch')}" if planned else NO_VALUE

@@ -19,6 +19,7 @@ from medvae.data.cache import ImageSet, import_images
 from medvae.data.loader import HealthyLoaders, build_healthy_loaders
 from medvae.data.sources import resolve_root
 from medvae.data.splits import Split, from_manifest, read_manifest, split
+from medvae.data.survey import make_survey
 from medvae.device import choose_compute
 from medvae.distributed import ALONE, World
 from medvae.engine import attempts, checkpoint
@@ -239,18 +240,22 @@ def load_images(
     config: Config, workspace: Workspace, on_event: OnEvent, should_stop: ShouldStop
 ) -> ImageSet:
     """Find or draw the configured data set and open its cache, telling how far it is."""
+    drawing = _reporter("Drawing phantoms", on_event, should_stop)
+    importing = _reporter("Importing images", on_event, should_stop)
+    root = resolve_root(config.data, workspace, drawing)
+    return import_images(config.data, root, config.model.image_size, workspace, importing)
 
-    def report(stage: str) -> Callable[[int, int], None]:
-        def on_progress(done: int, total: int) -> None:
-            _obey(should_stop)
-            on_event(Preparing(stage, done, total))
 
-        return on_progress
+def import_and_survey(
+    config: Config, workspace: Workspace, on_event: OnEvent, should_stop: ShouldStop
+) -> Path:
+    """Import the configured data set and look through it; returns the folder of both.
 
-    root = resolve_root(config.data, workspace, report("Drawing phantoms"))
-    return import_images(
-        config.data, root, config.model.image_size, workspace, report("Importing images")
-    )
+    Raises `Stopped` when asked to end.
+    """
+    images = load_images(config, workspace, on_event, should_stop)
+    looking = _reporter("Looking through the images", on_event, should_stop)
+    return make_survey(config.data, images, workspace, config.training.seed, looking)
 
 
 def sick_sample(
@@ -268,6 +273,14 @@ def _obey(should_stop: ShouldStop) -> None:
     stop = should_stop()
     if stop is not None:
         raise Stopped(stop)
+
+
+def _reporter(stage: str, on_event: OnEvent, should_stop: ShouldStop) -> Callable[[int, int], None]:
+    def on_progress(done: int, total: int) -> None:
+        _obey(should_stop)
+        on_event(Preparing(stage, done, total))
+
+    return on_progress
 
 
 def _begin(stage: str, on_event: OnEvent, should_stop: ShouldStop) -> None:
