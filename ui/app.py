@@ -26,6 +26,7 @@ from medvae.data.sources import resolve_root
 from medvae.errors import MedVAEError
 from medvae.workspace import Workspace
 from ui.context import Context
+from ui.data_tab import build_data_tab
 from ui.detect_tab import build_detect_tab
 from ui.header import build_header
 from ui.history import Histories
@@ -58,7 +59,7 @@ def build_context(
 
 
 def build_app(context: Context) -> gr.Blocks:
-    """The page: head, three tabs, and the URL that says where one is."""
+    """The page: head, four tabs, and the URL that says where one is."""
     with gr.Blocks(
         title=TITLE, analytics_enabled=False, delete_cache=UPLOADS_KEPT, fill_width=True
     ) as page:
@@ -66,6 +67,7 @@ def build_app(context: Context) -> gr.Blocks:
         run = gr.Textbox("", visible=False)
         others = gr.Textbox("", visible=False)
         origin = gr.Textbox("", visible=False)
+        images = gr.Textbox("", visible=False)
         query = gr.Textbox("", visible=False)
         follow = gr.Button(elem_id="follow-url", visible="hidden")
         with gr.Tabs(elem_id="tabs") as tabs:
@@ -75,10 +77,12 @@ def build_app(context: Context) -> gr.Blocks:
                 build_train_tab(context, page, train, run, origin)
             with gr.Tab("Runs", id="runs") as runs:
                 build_runs_tab(context, runs, run, others)
+            with gr.Tab("Data", id="data") as data:
+                build_data_tab(context, data, images)
         route: dict[str, Any] = {
             "fn": go_to,
             "inputs": query,
-            "outputs": [tabs, run, others, origin],
+            "outputs": [tabs, run, others, origin, images],
             "js": "medvae.query",
             "queue": False,
             "show_progress": "hidden",
@@ -90,10 +94,11 @@ def build_app(context: Context) -> gr.Blocks:
     return page
 
 
-def go_to(query: str) -> tuple[gr.Tabs, str, str, str]:
+def go_to(query: str) -> tuple[gr.Tabs, str, str, str, str]:
     """Bring the page to the place that the URL names."""
     place = Place.parse(query)
-    return gr.Tabs(selected=place.tab), place.run, ",".join(place.others), place.origin
+    tabs = gr.Tabs(selected=place.tab)
+    return tabs, place.run, ",".join(place.others), place.origin, place.images
 
 
 def launch_page(page: gr.Blocks, host: str, port: int, share: bool = False) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from urllib.parse import parse_qs, urlencode
 
-TABS = ("detect", "train", "runs")
+TABS = ("detect", "train", "runs", "data")
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,7 @@ class Place:
     run: str = ""
     others: tuple[str, ...] = ()  # runs that it is compared with: `with=b,c`
     origin: str = ""  # a run whose settings fill the Train form: `from=a`
+    images: str = ""  # an imported data set: `set=a`
 
     @classmethod
     def parse(cls, query: str) -> "Place":
@@ -25,12 +26,18 @@ class Place:
             values.get("run", ""),
             names_in(values.get("with", "")),
             values.get("from", ""),
+            values.get("set", ""),
         )
 
     @property
     def url(self) -> str:
         """The query string of this place, for a link."""
-        named = {"run": self.run, "with": ",".join(self.others), "from": self.origin}
+        named = {
+            "run": self.run,
+            "with": ",".join(self.others),
+            "from": self.origin,
+            "set": self.images,
+        }
         parts = {"tab": self.tab} | {name: value for name, value in named.items() if value}
         return "?" + urlencode(parts, safe=",")
 

@@ -23,8 +23,10 @@ from medvae.data.splits import split
 from medvae.errors import DataError
 from medvae.workspace import Workspace
 
-SURVEY, MEAN = "survey.json", "mean-{label}.png"
+SURVEY, MEAN, SAMPLES = "survey.json", "mean-{label}.png", "samples-{label}.png"
+SAMPLE_ROWS, SAMPLE_COLUMNS = 2, 6
 LISTED = 100  # duplicates and unreadable files that are named; all are counted
+LABELS: tuple[Label, ...] = ("normal", "sick")
 UNSPLIT = "not split"
 CHUNK = 1024
 READERS = 8
@@ -58,9 +60,12 @@ class Survey:
     sizes: dict[str, int]  # "1024 × 768" → files
     audit: Audit
 
+    def images(self, label: Label) -> int:
+        return sum(labels[label] for labels in self.counts.values())
+
     @property
-    def images(self) -> int:
-        return sum(sum(labels.values()) for labels in self.counts.values())
+    def distinct_patients(self) -> int:
+        return self.patients["normal"] + self.patients["sick"] - self.patients["both"]
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Survey":
@@ -90,8 +95,8 @@ def make_survey(
         sizes=_sizes(catalog, on_progress),
         audit=audit(config, images, seed),
     )
-    for label in ("normal", "sick"):
-        _write_mean(images, label, folder / MEAN.format(label=label))
+    for label in LABELS:
+        _write_pictures(images, label, folder, seed)
     with replacing(folder / SURVEY) as partial:
         partial.write_text(json.dumps(asdict(found)), encoding="utf-8")
     return folder
@@ -155,16 +160,29 @@ def _size(path: Path) -> str:
         return "unknown"
 
 
-def _write_mean(images: ImageSet, label: Label, file: Path) -> None:
-    """The mean of all images of a class as a gray PNG; none for an empty class."""
+def _write_pictures(images: ImageSet, label: Label, folder: Path, seed: int) -> None:
+    """The mean of a class, and a few of its images drawn by the seed; none of an empty class."""
     rows = [record.row for record in images.catalog.of(label)]
     if not rows:
         return
     total = np.zeros(images.pixels.shape[1:])
     for start in range(0, len(rows), CHUNK):
         total += images.pixels[rows[start : start + CHUNK]].sum(axis=0, dtype=np.float64)
+    _write_gray(np.rint(total / len(rows)), folder / MEAN.format(label=label))
+    drawn = np.random.default_rng(seed).permutation(rows)[: SAMPLE_ROWS * SAMPLE_COLUMNS]
+    side = images.pixels.shape[-1]
+    grid = np.zeros((SAMPLE_ROWS, side, SAMPLE_COLUMNS, side), np.uint8)
+    for place, row in enumerate(drawn):
+        grid[place // SAMPLE_COLUMNS, :, place % SAMPLE_COLUMNS] = images.pixels[row]
+    _write_gray(
+        grid.reshape(SAMPLE_ROWS * side, SAMPLE_COLUMNS * side),
+        folder / SAMPLES.format(label=label),
+    )
+
+
+def _write_gray(pixels: np.ndarray, file: Path) -> None:
     with replacing(file) as partial:
-        Image.fromarray(np.rint(total / len(rows)).astype(np.uint8)).save(partial, "PNG")
+        Image.fromarray(pixels.astype(np.uint8)).save(partial, "PNG")
 
 
 def _modified(file: Path) -> int:

@@ -12,6 +12,7 @@ from ui.places import Place
         Place("train", "a&b=<c>"),
         Place("runs", "a", ("b", "c")),
         Place("train", origin="a"),
+        Place("data", images="chest-128px-0a1b"),
     ],
 )
 def test_a_place_is_found_again_by_its_url(place: Place) -> None:

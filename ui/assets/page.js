@@ -1,6 +1,6 @@
 // Keeps the URL and the page in step, and remembers light or dark. Nothing else lives here.
 (() => {
-  const PARTS = ["tab", "run", "with", "from"]; // all that a link of the page names or leaves out
+  const PARTS = ["tab", "run", "with", "from", "set"]; // all that a link of the page names or leaves out
 
   const place = () => new URLSearchParams(location.search);
 
@@ -29,6 +29,7 @@
     show: (parts) => { change(parts); },
     confirmCancel: (run) => ask("Cancel this run? What it has learnt so far is thrown away.", run),
     confirmDelete: (run) => ask("Delete this run with its files? This cannot be undone.", run),
+    confirmStopImport: (job) => ask("Stop this import? It can be started again.", job),
     fetchOffered: () => document.querySelector("#offered-file")?.click(),
     restoreTheme: () => {
       const chosen = localStorage.getItem("medvae-theme");
