@@ -56,9 +56,13 @@ def walk(page: Page, url: str) -> None:
     page.get_by_role("button", name="Show test images").click()
     expect(page.locator("#results .card")).to_have_count(6)
     shoot(page, "detect")
+    page.locator("#results .card.unusual .triptych").first.click()
+    expect(page.locator("#viewer dialog")).to_be_visible()
+    page.locator("#view-split").fill("62")
+    shoot(page, "viewer")
     page.goto(f"{url}?tab=runs")
-    expect(page.locator("#runs")).to_contain_text(re.compile("finished", re.I))
-    page.wait_for_timeout(2000)
+    page.locator("#runs-table a").first.click()
+    expect(page.locator("#run-figures")).to_contain_text("trivial baselines")
     shoot(page, "runs")
 
 

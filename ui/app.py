@@ -88,9 +88,10 @@ def build_app(context: Context) -> gr.Blocks:
             "show_progress": "hidden",
             "api_visibility": "private",
         }
-        page.load(**route)
+        settle: dict[str, Any] = {"js": "medvae.settle", "show_progress": "hidden"}
+        page.load(**route).then(None, **settle)
         page.load(None, js="medvae.restoreTheme")
-        follow.click(**route)
+        follow.click(**route).then(None, **settle)
     return page
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 MAX_POINTS = 500
 BINS = 30
+SMOOTHING = 0.7
 WIDTH, HEIGHT = 360, 190
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 26
 
@@ -24,16 +25,34 @@ class Line:
     style: str
     points: Sequence[tuple[float, float]]  # (x, y), x ascending
 
+    def smoothed(self) -> "Line":
+        """A running mean that follows with a weight of 1 − SMOOTHING for each new point."""
+        mean, points = self.points[0][1] if self.points else 0.0, []
+        for x, y in self.points:
+            mean = SMOOTHING * mean + (1 - SMOOTHING) * y
+            points.append((x, mean))
+        return Line(self.name, self.style, points)
 
-def line_chart(title: str, unit: str, lines: Sequence[Line], marked: float | None = None) -> str:
-    """A figure with its legend, which tells the newest values; `marked` is an x worth a line."""
-    drawn = [_finite(line) for line in lines]
+
+def line_chart(
+    title: str,
+    unit: str,
+    lines: Sequence[Line],
+    marked: float | None = None,
+    logarithmic: bool = False,
+) -> str:
+    """A figure with its legend, which tells the newest values; `marked` is an x worth a line.
+
+    logarithmic: the y axis; values that are not above zero are left out then.
+    """
+    drawn = [_finite(line, above=0.0 if logarithmic else -math.inf) for line in lines]
     drawn = [line for line in drawn if line.points]
     if not drawn:
         return ""
     xs = [x for line in drawn for x, _ in line.points]
     ys = [y for line in drawn for _, y in line.points]
-    x_axis, y_axis = _Axis.around(xs, LEFT, WIDTH - RIGHT), _Axis.around(ys, HEIGHT - BOTTOM, TOP)
+    scale = _LogAxis if logarithmic else _Axis
+    x_axis, y_axis = _Axis.around(xs, LEFT, WIDTH - RIGHT), scale.around(ys, HEIGHT - BOTTOM, TOP)
     newest = ", ".join(f"{line.name} {short(line.points[-1][1])}" for line in drawn)
     parts = [
         _grid(x_axis, y_axis),
@@ -151,13 +170,32 @@ class _Axis:
         return [i * step for i in range(first, last + 1)]
 
 
+class _LogAxis(_Axis):
+    """The same for values above zero: `low` and `high` are their logarithms."""
+
+    @classmethod
+    def around(cls, values: Sequence[float], start: float, end: float) -> "_LogAxis":
+        linear = _Axis.around([math.log10(value) for value in values], start, end)
+        return cls(linear.low, linear.high, start, end)
+
+    def at(self, value: float) -> float:
+        return super().at(math.log10(value))
+
+    def ticks(self, count: int, whole: bool = False) -> list[float]:
+        """1, 2 and 5 times the powers of ten within the axis; at least its ends."""
+        powers = range(math.floor(self.low), math.ceil(self.high) + 1)
+        found = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
+        within = [value for value in found if self.low <= math.log10(value) <= self.high]
+        return within or [float(f"{10**self.low:.3g}"), float(f"{10**self.high:.3g}")]
+
+
 def _round_step(raw: float) -> float:
     power = 10.0 ** math.floor(math.log10(raw))
     return power * next(factor for factor in (1, 2, 5, 10) if raw <= factor * power * 1.0001)
 
 
-def _finite(line: Line) -> Line:
-    points = [(x, y) for x, y in line.points if math.isfinite(y)]
+def _finite(line: Line, above: float = -math.inf) -> Line:
+    points = [(x, y) for x, y in line.points if math.isfinite(y) and y > above]
     stride = -(-len(points) // MAX_POINTS)
     if stride > 1:
         points = points[::-stride][::-1]  # from the end, so that the newest always stays
@@ -170,7 +208,7 @@ def _grid(x_axis: _Axis, y_axis: _Axis, whole: bool = True) -> str:
         y = y_axis.at(value)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
         label = f'<text class="tick" x="{LEFT - 6}" y="{y + 3.5}" text-anchor="end">'
-        parts.append(f"{label}{short(value)}</text>")
+        parts.append(f"{label}{value:,.10g}</text>")
     base = HEIGHT - BOTTOM
     for value in x_axis.ticks(6, whole):
         x = x_axis.at(value)

@@ -32,6 +32,7 @@ from ui.sweep_views import sweep_ranking
 from ui.theme import canvas
 from ui.train_tab import stop_run
 from ui.train_views import curves, unknown_run
+from ui.views import log_panel
 
 PERIOD = 2.0
 SHOW_RUN = "(run) => medvae.show({ run, with: '' })"
@@ -82,7 +83,7 @@ def build_runs_tab(context: Context, tab: gr.Tab, run: gr.Textbox, others: gr.Te
             "holds the names of the images and pictures of five of them: hand it on only where "
             "these may go.</p>"
         )
-    offered = gr.DownloadButton(elem_id="offered-file", visible="hidden")
+        offered = gr.DownloadButton(elem_id="offered-file", visible="hidden")
     seen = gr.Textbox("", visible=False)
 
     live: dict[str, Any] = {
@@ -223,7 +224,7 @@ def _about(
     if job.kind == SWEEP:
         ranking = sweep_ranking(ranked([row.job for row in chosen.runs]))
         return head, ranking, "", _records(context, chosen), ""
-    log = views.log(log_tail(context.service, job))
+    log = log_panel(log_tail(context.service, job))
     if beside:
         return head, comparison([chosen, *beside]), "", "", log
     return head, views.figures(chosen), curves(chosen.history), _records(context, chosen), log

@@ -185,13 +185,6 @@ def records(job: JobView, folder: Path) -> str:
     return f'<div class="details">{_pictures(home, folder)}{_settings(job.config)}</div>'
 
 
-def log(text: str) -> str:
-    """The end of the log, as it was written."""
-    if not text:
-        return '<p class="meta">There is no log yet: the run has not begun.</p>'
-    return f'<pre class="log" tabindex="0">{escape(text)}</pre>'
-
-
 def evaluation_figures(evaluation: dict[str, Any]) -> str:
     """The figures of an evaluation, always with intervals and the trivial baselines."""
     score = evaluation["score"]

@@ -1,7 +1,7 @@
 // Keeps the URL and the page in step, and remembers light or dark. Nothing else lives here.
 (() => {
-  const PARTS = ["tab", "run", "with", "from", "set"]; // all that a link of the page names or leaves out
-
+  const PARTS = ["tab", "run", "with", "from", "set"]; // all that a link names or leaves out
+  let asked = "";
   const place = () => new URLSearchParams(location.search);
 
   // Changes part of the URL as a new entry of the history, for example { tab, run }.
@@ -24,7 +24,9 @@
   }
 
   window.medvae = {
-    query: () => location.search,
+    query: () => (asked = location.search),
+    // Who moved on while the server was still answering stays where they went.
+    settle: () => { if (location.search !== asked) follow(); },
     origin: () => place().get("from") ?? "",
     show: (parts) => { change(parts); },
     confirmCancel: (run) => ask("Cancel this run? What it has learnt so far is thrown away.", run),
