@@ -25,6 +25,7 @@ from medvae.data.catalog import find_images
 from medvae.data.sources import resolve_root
 from medvae.errors import MedVAEError
 from medvae.workspace import Workspace
+from ui.api import build_api
 from ui.context import Context
 from ui.data_tab import build_data_tab
 from ui.detect_tab import build_detect_tab
@@ -79,6 +80,7 @@ def build_app(context: Context) -> gr.Blocks:
                 build_runs_tab(context, runs, run, others)
             with gr.Tab("Data", id="data") as data:
                 build_data_tab(context, data, images)
+        build_api(context)
         route: dict[str, Any] = {
             "fn": go_to,
             "inputs": query,

@@ -17,7 +17,7 @@ from medvae.data.survey import SURVEY, Survey, read_survey, surveyed_folders
 from medvae.engine.events import Stop
 from medvae.errors import DataError, MedVAEError
 from ui import data_views as views
-from ui.context import Context, patient, told
+from ui.context import Context, discarding, patient, told
 from ui.history import RunHistory
 from ui.theme import canvas
 from ui.train_tab import stop_run
@@ -122,16 +122,12 @@ def import_zip(
     if not uploaded:
         return
     archive = Path(uploaded)
-    try:
+    with discarding([archive]):
         folder = unpack_zip(
             archive,
             context.workspace,
             lambda done, total: progress((done, total), desc="Unpacking"),
         )
-    finally:
-        with contextlib.suppress(OSError):
-            archive.unlink()
-            archive.parent.rmdir()
     context.service.submit_import(_config(root=str(folder), normal=normal, sick=sick))
 
 

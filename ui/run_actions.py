@@ -3,7 +3,6 @@
 Handlers are plain functions; every refusal is a message on the page.
 """
 
-import contextlib
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from jobs.sweeps import SWEEP
 from jobs.views import Status
 from medvae.engine.attempts import MODEL
 from medvae.errors import JobError
-from ui.context import Context, told
+from ui.context import Context, discarding, told
 from ui.run_files import find_file
 from ui.runs_views import Row
 
@@ -131,11 +130,7 @@ def import_bundle(context: Context, uploaded: str | None) -> str:
     if not uploaded:
         raise JobError("no bundle was chosen; expected a ZIP that an export wrote")
     archive = Path(uploaded)
-    try:
+    with discarding([archive]):
         run = context.service.import_bundle(archive)
-    finally:
-        with contextlib.suppress(OSError):
-            archive.unlink()
-            archive.parent.rmdir()
     gr.Info(f"Imported as {run}.")
     return run

@@ -121,7 +121,8 @@ def tiny(epochs: int) -> Config:
 @pytest.fixture(scope="session")
 def model(service: JobService) -> str:
     """The name of a finished run, whose model is in use."""
-    finished = [job for job in service.jobs() if job.status is Status.SUCCEEDED]
+    jobs = service.jobs(statuses=[Status.SUCCEEDED])
+    finished = [job for job in jobs if job.kind == "train"]
     if finished:
         return finished[0].id
     return ended(service, service.submit(tiny(epochs=2)))
