@@ -12,6 +12,7 @@ import gradio as gr
 
 from jobs.views import JobView, Status
 from medvae.config import Config, DataConfig
+from medvae.data.cache import INDEX, imported_roots
 from medvae.data.sources import unpack_zip
 from medvae.data.survey import SURVEY, Survey, read_survey, surveyed_folders
 from medvae.engine.events import Stop
@@ -149,7 +150,9 @@ def show_data(context: Context, chosen: str, seen: str) -> Any:
     status = views.import_status(job, history, position, has_worker)
     surveys = known_sets(context)
     shown = chosen or next(iter(surveys), "")
-    table = views.sets_table(surveys, shown)
+    looked_at = {survey.root for survey in surveys.values()}
+    others = [root for root in imported_roots(context.workspace) if str(root) not in looked_at]
+    table = views.sets_table(surveys, shown) + views.not_looked_through(others)
     details = _details(context, surveys, shown)
     tokens = [str(hash(part)) for part in (status, table, details)]
     if tokens == seen.split("|"):
@@ -178,12 +181,13 @@ def known_sets(context: Context) -> dict[str, Survey]:
     found = {}
     for folder in surveyed_folders(context.workspace):
         with contextlib.suppress(MedVAEError, OSError):
-            found[folder.name] = _survey(folder, (folder / SURVEY).stat().st_mtime_ns)
+            times = tuple((folder / name).stat().st_mtime_ns for name in (SURVEY, INDEX))
+            found[folder.name] = _survey(folder, times)
     return found
 
 
 @lru_cache(maxsize=64)
-def _survey(folder: Path, modified_ns: int) -> Survey:
+def _survey(folder: Path, modified_ns: tuple[int, ...]) -> Survey:
     return read_survey(folder)
 
 

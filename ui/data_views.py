@@ -14,7 +14,7 @@ from ui.pictures import figure_uri
 from ui.places import Place
 from ui.plots import histogram
 from ui.train_views import doing
-from ui.views import badge, count, link, notice, panel, tile, tiles
+from ui.views import badge, count, link, moment, notice, panel, tile, tiles
 
 LABEL_WORDS = {"normal": "healthy", "sick": "sick"}
 SIZES_LISTED = 5
@@ -45,6 +45,17 @@ def sets_table(surveys: Mapping[str, Survey], chosen: str) -> str:
     )
 
 
+def not_looked_through(roots: Sequence[Path]) -> str:
+    """Folders that a training has read, but nobody has imported here."""
+    if not roots:
+        return ""
+    named = ", ".join(f"<code>{escape(str(root))}</code>" for root in roots)
+    return (
+        f'<p class="meta">Read by a training, not looked through yet: {named}. '
+        "Import the folder to see what is in it.</p>"
+    )
+
+
 def import_status(
     job: JobView | None, history: RunHistory, position: int | None, has_worker: bool
 ) -> str:
@@ -68,9 +79,11 @@ def set_details(survey: Survey, folder: Path) -> str:
     head = (
         f'<header class="run-head"><h2>{escape(set_name(survey))}</h2><p class="meta">'
         f"<code>{escape(survey.root)}</code>, decoded at {survey.image_size} × "
-        f"{survey.image_size}. To learn from it, choose it as data set on the "
-        f"{link(Place('train'), 'Train tab')}.</p></header>"
+        f"{survey.image_size}, looked through {moment(survey.made)}. To learn from it, "
+        f"choose it as data set on the {link(Place('train'), 'Train tab')}.</p></header>"
     )
+    if survey.outdated:
+        head += notice("The folder has changed", "Images were read anew since; import it again.")
     sides = f'<div class="sides">{_counts(survey)}{_sizes(survey)}</div>'
     return (
         f'<div class="details">{head}{audit_panel(survey.audit, survey.seed)}{_tiles(survey)}'

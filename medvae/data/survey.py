@@ -16,7 +16,7 @@ from PIL import Image
 
 from medvae.atomic import replacing
 from medvae.config import DataConfig
-from medvae.data.cache import ImageSet, cache_folder
+from medvae.data.cache import INDEX, ImageSet, cache_folder
 from medvae.data.catalog import Catalog, Label
 from medvae.data.leak_guard import check_no_leak
 from medvae.data.splits import split
@@ -59,6 +59,8 @@ class Survey:
     unreadable_files: dict[str, str]  # the first of them: path → reason
     sizes: dict[str, int]  # "1024 × 768" → files
     audit: Audit
+    made: float = 0.0  # seconds since 1970
+    outdated: bool = False  # images were read anew since
 
     def images(self, label: Label) -> int:
         return sum(labels[label] for labels in self.counts.values())
@@ -66,10 +68,6 @@ class Survey:
     @property
     def distinct_patients(self) -> int:
         return self.patients["normal"] + self.patients["sick"] - self.patients["both"]
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Survey":
-        return cls(**{**values, "audit": Audit(**values["audit"])})
 
 
 def make_survey(
@@ -104,8 +102,15 @@ def make_survey(
 
 def read_survey(folder: Path) -> Survey:
     """Raises `DataError` when there is none, or another version wrote it."""
+    file = folder / SURVEY
     try:
-        return Survey.from_json(json.loads((folder / SURVEY).read_text(encoding="utf-8")))
+        made = file.stat().st_mtime
+        known = {
+            "made": made,
+            "outdated": (folder / INDEX).stat().st_mtime > made,
+        }
+        values = json.loads(file.read_text(encoding="utf-8"))
+        return Survey(**{**values, "audit": Audit(**values["audit"]), **known})
     except (OSError, ValueError, TypeError, KeyError):
         raise DataError(f"{folder.name}: not looked through yet; import it again") from None
 

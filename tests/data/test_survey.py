@@ -87,6 +87,15 @@ def test_mean_image_and_samples_are_of_the_class(chest_folder: Path, workspace: 
     assert any(np.array_equal(first, images.pixels[row]) for row in rows)
 
 
+def test_a_survey_older_than_its_images_says_so(messy: Path, workspace: Workspace) -> None:
+    found, folder = surveyed(messy, workspace)
+    assert not found.outdated
+    write(messy / "train/NORMAL/IM-0960-0001.png", chest(960))
+    config = DataConfig(root=str(messy))
+    import_images(config, messy, 32, workspace, lambda done, total: None)
+    assert read_survey(folder).outdated
+
+
 def test_a_folder_without_survey_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="import it again"):
         read_survey(tmp_path)
