@@ -125,12 +125,12 @@ class JobService:
 
         bundle = open_bundle(archive)
         evaluation = None if bundle.evaluation is None else bundle.evaluation.to_json()
-        job_id = self._store.add(
-            "train",
+        job_id = self._store.add_finished(
+            bundle.history,
+            kind="train",
             name=" ".join(bundle.run.split())[:100],
             config=bundle.config.model_dump(),
             payload={"imported": archive.name},
-            status=Status.SUCCEEDED,
             result={
                 "best_epoch": bundle.content["best_epoch"],
                 "best_validation_loss": bundle.content["best_validation_loss"],

@@ -113,6 +113,15 @@ class Store:
             head = self.add(**parent, status=Status.RUNNING)
             return [head, *(self.add(**child, parent=head) for child in children)]
 
+    def add_finished(self, events: Sequence[Event], **job: Any) -> str:
+        """A job that was done elsewhere, with what it told there (see `add` for the keys)."""
+        with self._database.transaction():
+            job_id = self.add(**job, status=Status.SUCCEEDED)
+            if events:
+                self.events.append(job_id, 0, 1, events)
+                self._change(Job.id == job_id, last_seq=len(events))
+        return job_id
+
     def job(self, job_id: str) -> JobView:
         found = self._database.rows(Job.select(*self._columns).where(Job.id == job_id))
         if not found:

@@ -3,6 +3,7 @@
 The chosen run, and those it is compared with, are the ones in the URL.
 """
 
+from collections.abc import Callable, Hashable
 from dataclasses import astuple
 from functools import partial
 from typing import Any
@@ -39,6 +40,7 @@ SHOW_RUN = "(run) => medvae.show({ run, with: '' })"
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 Buttons = dict[str, gr.Button]
+Part = tuple[Hashable, Callable[[], str]]  # drawn only when its key has changed
 
 
 def build_runs_tab(context: Context, tab: gr.Tab, run: gr.Textbox, others: gr.Textbox) -> None:
@@ -178,12 +180,13 @@ def show_runs(
     table = views.runs_table(
         rows, run, lambda row: compare_link(row, leading, compared), wanted.filters
     )
-    parts = [table, *_about(context, chosen, beside, run)]
+    parts = [_ready(table), *_about(context, chosen, beside, run)]
     possible = actions.possible_actions(context, chosen)
     card = _card(context, chosen) if chosen and possible.export else ""
     files = list(files_of(context.workspace, chosen.job)) if chosen else []
     title = chosen.job.name if chosen else ""
-    tokens = [str(hash(part)) for part in (*parts, tuple(files), (run, title), card, possible)]
+    keys = [key for key, _ in parts]
+    tokens = [str(hash(key)) for key in (*keys, tuple(files), (run, title), card, possible)]
     known = seen.split("|")
     if tokens == known:
         return gr.skip()
@@ -192,7 +195,7 @@ def show_runs(
     *_, new_files, new_title, new_card, _ = changed
     choices = gr.Dropdown(choices=files, value=files[0] if files else None)
     return (
-        *(part if new else gr.skip() for part, new in zip(parts, changed, strict=False)),
+        *(draw() if new else gr.skip() for (_, draw), new in zip(parts, changed, strict=False)),
         choices if new_files else gr.skip(),
         gr.Accordion(visible=bool(files)),
         gr.Textbox(title, visible=bool(chosen)) if new_title else gr.skip(),
@@ -213,21 +216,29 @@ def _beside(
     return [row for row in found if row is not None and can_compare(row)][: MOST_COMPARED - 1]
 
 
-def _about(
-    context: Context, chosen: Row | None, beside: list[Row], run: str
-) -> tuple[str, str, str, str, str]:
+def _about(context: Context, chosen: Row | None, beside: list[Row], run: str) -> list[Part]:
     """Heading, figures, curves, records and log of the chosen run, or a comparison."""
+    nothing = _ready("")
     if chosen is None:
-        return unknown_run(run) if run else "", "", "", "", ""
+        return [_ready(unknown_run(run) if run else ""), *[nothing] * 4]
     job = chosen.job
-    head = views.heading(chosen)
+    head = _ready(views.heading(chosen))
     if job.kind == SWEEP:
-        ranking = sweep_ranking(ranked([row.job for row in chosen.runs]))
-        return head, ranking, "", _records(context, chosen), ""
-    log = log_panel(log_tail(context.service, job))
+        ranking = _ready(sweep_ranking(ranked([row.job for row in chosen.runs])))
+        return [head, ranking, nothing, _ready(_records(context, chosen)), nothing]
+    log = _ready(log_panel(log_tail(context.service, job)))
     if beside:
-        return head, comparison([chosen, *beside]), "", "", log
-    return head, views.figures(chosen), curves(chosen.history), _records(context, chosen), log
+        rows = [chosen, *beside]
+        key = tuple((row.job.id, row.job.name, row.job.status, row.history.seq) for row in rows)
+        return [head, (key, lambda: comparison(rows)), nothing, nothing, log]
+    lines = ((job.id, chosen.history.seq), lambda: curves(chosen.history))
+    records = _ready(_records(context, chosen))
+    return [head, _ready(views.figures(chosen)), lines, records, log]
+
+
+def _ready(text: str) -> Part:
+    """What was quick to draw is its own key."""
+    return text, lambda: text
 
 
 def _records(context: Context, row: Row) -> str:

@@ -27,6 +27,7 @@ from medvae.engine import checkpoint
 from medvae.engine.attempts import MODEL
 from medvae.engine.detector import AnomalyDetector
 from medvae.engine.evaluation import Evaluation
+from medvae.engine.events import EpochEnded
 from medvae.engine.model_card import NAME as CARD
 from medvae.engine.model_card import model_card, write_card
 from medvae.errors import BundleError, CheckpointError, ConfigError
@@ -49,6 +50,7 @@ class Bundle:
     config: Config
     content: dict[str, Any]  # of the checkpoint
     evaluation: Evaluation | None
+    history: list[EpochEnded]
     pictures: dict[str, bytes]
 
 
@@ -187,8 +189,9 @@ def _checked_model(model: bytes, pictures: dict[str, bytes], archive: Path) -> B
         AnomalyDetector(content, config, Path(name), choose_compute("cpu", "fp32"))
         metrics = content["metrics"]
         evaluation = TypeAdapter(Evaluation).validate_python(metrics) if metrics else None
+        history = TypeAdapter(list[EpochEnded]).validate_python(content["history"])
         model_card(content)
-        return Bundle(str(content["run"]), config, content, evaluation, pictures)
+        return Bundle(str(content["run"]), config, content, evaluation, history, pictures)
     except (KeyError, TypeError, AttributeError, ValueError, ValidationError) as error:
         reason = " ".join(str(error).split())[:120]
         raise BundleError(f"{name}: not a model of this program ({reason})") from None

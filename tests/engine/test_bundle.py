@@ -16,6 +16,7 @@ from PIL import Image
 from medvae.engine import bundle as bundles
 from medvae.engine.bundle import MANIFEST, export_run, install, open_bundle
 from medvae.engine.detector import AnomalyDetector
+from medvae.engine.events import EpochEnded
 from medvae.errors import BundleError, CheckpointError
 from tests.conftest import TrainedRun
 from tests.data.drawn import chest, encoded
@@ -50,6 +51,7 @@ def test_a_run_comes_out_of_its_bundle_with_the_same_scores(
     assert found.run == "first"
     assert found.config == trained.config
     assert found.evaluation == trained.outcome.evaluation
+    assert found.history == [event for event in trained.events if isinstance(event, EpochEnded)]
     assert set(found.pictures) == {"report_card.png", "roc.png", "scores.png"}
     model = install(found, "second", tmp_path / "second")
     image = [chest(5)]

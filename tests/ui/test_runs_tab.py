@@ -274,7 +274,10 @@ def test_the_model_card_is_shown_and_a_bundle_goes_out_and_in(
     job = context.service.job(imported)
     assert job.status is Status.SUCCEEDED
     assert job.payload == {"imported": "x.zip"}
-    assert "Sensitivity" in show_runs(context, imported, "")[2]
+    table, _, figures, curves, *_ = show_runs(context, imported, "")
+    assert table.count("2 of 2 epochs") == 2
+    assert "Sensitivity" in figures
+    assert curves.count("<svg") == 3
     use_model(context, imported)
     assert context.model.look().run == imported
 
