@@ -36,7 +36,7 @@ from ui.train_views import curves, unknown_run
 from ui.views import log_panel
 
 PERIOD = 2.0
-SHOW_RUN = "(run) => medvae.show({ run, with: '' })"
+SHOW_RUN = "(run) => medvae.go({ run, with: '' })"
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 Buttons = dict[str, gr.Button]

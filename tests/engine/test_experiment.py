@@ -39,8 +39,8 @@ from tests.data.drawn import chest, sick_chest, write
 from tests.engine.conftest import stop_after
 
 FILES = {
-    "best.pth", "split.json", "MODEL_CARD.md", "evaluation.json", "report_card.png", "roc.png", "scores.png",
-    "samples",
+    "best.pth", "split.json", "evaluation.json", "report_card.png", "roc.png", "scores.png",
+    "MODEL_CARD.md", "samples",
 }  # fmt: skip
 
 

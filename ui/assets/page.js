@@ -29,6 +29,7 @@
     settle: () => { if (location.search !== asked) follow(); },
     origin: () => place().get("from") ?? "",
     show: (parts) => { change(parts); },
+    go: (parts) => { if (change(parts)) follow(); },
     confirmCancel: (run) => ask("Cancel this run? What it has learnt so far is thrown away.", run),
     confirmDelete: (run) => ask("Delete this run with its files? This cannot be undone.", run),
     confirmStopImport: (job) => ask("Stop this import? It can be started again.", job),
