@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint format bench chaos screenshots clean
+.PHONY: run test lint format bench chaos fuzz screenshots clean
 
 run: $(VENV)/runtime.stamp
 	$(BIN)/python main.py $(ARGS)
@@ -28,6 +28,9 @@ bench: $(VENV)/dev.stamp
 
 chaos: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.chaos $(ARGS)
+
+fuzz: $(VENV)/dev.stamp
+	$(BIN)/python -m benchmarks.fuzz $(ARGS)
 
 screenshots: $(VENV)/dev.stamp
 	$(BIN)/python docs/take_screenshots.py

@@ -168,7 +168,8 @@ def test_a_run_is_exported_and_imported_again(run, trained: Path, tmp_path: Path
         ("promote nobody", "no such checkpoint"),
         ("export nobody --out x.zip", "no such checkpoint"),
         ("import-bundle README.md", "not a ZIP"),
-        ("data import nothing.zip", "no such file or folder"),
+        ("data import nothing.zip", "no such folder"),
+        ("data import nothing.tar.gz", "no such file or folder"),
     ],
 )
 def test_bad_input_gets_one_line_and_exit_code_2(run, line: str, message: str) -> None:

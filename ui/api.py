@@ -15,6 +15,7 @@ from medvae.config import Config, presets
 from medvae.engine.attempts import MODEL
 from medvae.engine.events import Stop
 from medvae.errors import ConfigError, DataError
+from ui.access import allowed
 from ui.context import Context, discarding, told
 from ui.looking import Look, Unreadable, look_at_files
 from ui.models import describe
@@ -62,6 +63,7 @@ def _endpoint(
 
 
 @told
+@allowed("viewer")
 def detect(
     context: Context,
     files: list[str] | None,
@@ -78,7 +80,7 @@ def detect(
         if not paths:
             raise DataError("files is empty; expected one or more images")
         detector = context.model.detector()
-        looks = look_at_files(detector, paths, lambda *_: None)
+        looks = look_at_files(detector, paths, lambda *_: None, context.sandbox.see)
     view = describe(detector)
     fpr = view.target_fpr if target_fpr is None else target_fpr
     if not 0 < fpr < 0.5:
@@ -92,6 +94,7 @@ def detect(
 
 
 @told
+@allowed("operator")
 def train(
     context: Context, settings: Plain | None = None, preset: str = "default", name: str = ""
 ) -> Plain:
@@ -117,6 +120,7 @@ def job_state(context: Context, job: str) -> Plain:
 
 
 @told
+@allowed("operator")
 def cancel(context: Context, job: str) -> Plain:
     """Cancel a job that waits or runs; returns it as it is then."""
     return _job(context.service.stop(job, Stop.CANCEL))

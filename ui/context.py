@@ -13,8 +13,10 @@ import gradio as gr
 from jobs.database import StoreUnavailable
 from jobs.launcher import WorkerProcess
 from jobs.service import JobService
+from medvae.data.sandbox import Sandbox
 from medvae.errors import MedVAEError
 from medvae.workspace import Workspace
+from ui.access import Access
 from ui.history import Histories
 from ui.models import ActiveModel
 from ui.results import RecentResults
@@ -32,6 +34,8 @@ class Context:
     model: ActiveModel
     histories: Histories
     results: RecentResults
+    sandbox: Sandbox
+    access: Access
     worker: WorkerProcess | None = None
     data: str | None = None
     born: float = field(default_factory=time.monotonic)
@@ -71,5 +75,5 @@ def discarding(uploads: Sequence[Path]) -> Iterator[None]:
     finally:
         for file in uploads:
             with contextlib.suppress(OSError):
-                file.unlink()
+                file.unlink(missing_ok=True)
                 file.parent.rmdir()

@@ -4,6 +4,7 @@ An import is a job, so it goes on when the page is closed. The chosen set is the
 """
 
 import contextlib
+import shutil
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ import gradio as gr
 from jobs.views import JobView, Status
 from medvae.config import Config, DataConfig
 from medvae.data.cache import INDEX, imported_roots
-from medvae.data.sources import unpack_zip
+from medvae.data.sources import resolve_root
+from medvae.data.stores import ARCHIVES
 from medvae.data.survey import SURVEY, Survey, read_survey, surveyed_folders
 from medvae.engine.events import Stop
 from medvae.errors import DataError, MedVAEError
 from ui import data_views as views
+from ui.access import allowed
 from ui.context import Context, discarding, patient, told
 from ui.history import RunHistory
 from ui.theme import canvas
@@ -57,7 +60,7 @@ def build_data_tab(context: Context, tab: gr.Tab, images: gr.Textbox) -> None:
     ways["go"].click(partial(import_folder, context), [ways["path"], *labels], **quiet).then(**live)
     ways["draw"].click(partial(draw_phantoms, context), ways["phantoms"], **quiet).then(**live)
     ways["archive"].upload(
-        partial(import_zip, context),
+        partial(import_archive, context),
         [ways["archive"], *labels],
         ways["archive"],
         api_visibility="private",
@@ -73,7 +76,8 @@ def _build_ways() -> dict[str, Any]:
     path = gr.Textbox(
         "",
         label="Folder on this computer",
-        info="With folders NORMAL and PNEUMONIA in it, or train, val and test with these.",
+        info="With folders NORMAL and PNEUMONIA in it, or train, val and test with these. A ZIP, "
+        "TAR, NPZ or a list (CSV, JSON) will do, too.",
         placeholder="/path/to/chest_xray",
         elem_id="import-path",
     )
@@ -81,9 +85,13 @@ def _build_ways() -> dict[str, Any]:
         normal = gr.Textbox(DEFAULTS.normal, label="Healthy images", elem_id="import-normal")
         sick = gr.Textbox(DEFAULTS.sick, label="Sick images", elem_id="import-sick")
     go = gr.Button("Import folder", variant="primary", elem_id="import-go")
-    canvas('<h2 class="step">Or upload a ZIP of one</h2>')
+    canvas('<h2 class="step">Or upload an archive of one</h2>')
     archive = gr.File(
-        file_types=[".zip"], show_label=False, label="ZIP", elem_id="import-zip", height=150
+        file_types=list(ARCHIVES),
+        show_label=False,
+        label="Archive",
+        elem_id="import-archive",
+        height=150,
     )
     canvas('<h2 class="step">Or draw phantoms</h2>')
     phantoms = gr.Number(
@@ -101,38 +109,36 @@ def _build_ways() -> dict[str, Any]:
 
 
 @told
+@allowed("operator")
 def import_folder(context: Context, path: str, normal: str, sick: str) -> None:
-    """Queue the import of a folder of this computer."""
-    if not path.strip():
+    """Queue the import of a folder, archive or list of this computer."""
+    if not path or not path.strip():
         raise DataError("the folder is empty: name one with NORMAL and PNEUMONIA images")
-    root = Path(path.strip()).expanduser().resolve()
-    if not root.is_dir():
-        raise DataError(f"{path.strip()}: no such folder; expected one on the server's computer")
-    context.service.submit_import(_config(root=str(root), normal=normal, sick=sick))
+    _queue(context, Path(path.strip()).expanduser().resolve(), normal, sick)
 
 
 @told
-def import_zip(
-    context: Context,
-    uploaded: str | None,
-    normal: str,
-    sick: str,
-    progress: Any = gr.Progress(),  # noqa: B008
-) -> None:
-    """Unpack an uploaded ZIP, which is deleted whatever happens, and queue its import."""
+@allowed("operator")
+def import_archive(context: Context, uploaded: str | None, normal: str, sick: str) -> None:
+    """Keep an uploaded archive, which is read where it lies, and queue its import."""
     if not uploaded:
         return
     archive = Path(uploaded)
     with discarding([archive]):
-        folder = unpack_zip(
-            archive,
-            context.workspace,
-            lambda done, total: progress((done, total), desc="Unpacking"),
-        )
-    context.service.submit_import(_config(root=str(folder), normal=normal, sick=sick))
+        kept = context.workspace.raw / archive.name
+        if kept.exists():
+            raise DataError(f"{archive.name} was uploaded before; rename it, or import {kept}")
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(archive, kept)
+    try:
+        _queue(context, kept, normal, sick)
+    except MedVAEError:
+        kept.unlink()
+        raise
 
 
 @told
+@allowed("operator")
 def draw_phantoms(context: Context, number: int | None) -> None:
     """Queue the drawing of phantoms."""
     if number is None:
@@ -197,6 +203,13 @@ def _details(context: Context, surveys: dict[str, Survey], name: str) -> str:
     if name not in surveys:
         return notice("No such data set", "It was removed, or never looked through.")
     return views.set_details(surveys[name], context.workspace.processed / name)
+
+
+def _queue(context: Context, root: Path, normal: str, sick: str) -> None:
+    """Queue an import, unless it is plain already that there is nothing to import."""
+    config = _config(root=str(root), normal=normal, sick=sick)
+    resolve_root(config.data, context.workspace, lambda done, total: None)
+    context.service.submit_import(config)
 
 
 def _config(**data: Any) -> Config:

@@ -11,6 +11,7 @@ import gradio as gr
 from medvae.engine.score_request import ScoreRequest
 from medvae.errors import DataError
 from ui import detect_views as views
+from ui.access import allowed
 from ui.context import Context, patient, told
 from ui.downloads import picture_zip, report_cards, score_csv
 from ui.looking import Look, OnProgress, Unreadable, look_at_files, look_at_test_images
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 SHOWS_PROGRESS_FROM = 5  # images
 PERIOD = 3.0
-FORMATS = "JPEG, PNG (8 or 16 bit), TIFF, WebP or BMP; several at once, or paste one."
+FORMATS = "DICOM, JPEG, PNG, TIFF (8 to 16 bit), WebP, BMP or a ZIP; several, or paste one."
 KINDS = [("Healthy", "normal"), ("Sick", "sick"), ("Both", "both")]
 
 
@@ -125,6 +126,7 @@ def _build_archive(context: Context) -> None:
 
 
 @told
+@allowed("operator")
 def queue_scoring(context: Context, source: str, out: str) -> str:
     """Queue the scoring of an archive; returns where to watch it."""
     if not source.strip():
@@ -137,12 +139,13 @@ def queue_scoring(context: Context, source: str, out: str) -> str:
 
 
 @told
+@allowed("viewer")
 def show_files(context: Context, files: list[str] | None, progress: Any = gr.Progress()) -> Any:  # noqa: B008
     """Results of uploaded files, which are deleted whatever happens."""
     paths = [Path(file) for file in files or []]
     try:
         detector = context.model.detector()
-        looks = look_at_files(detector, paths, _reporter(progress))
+        looks = look_at_files(detector, paths, _reporter(progress), context.sandbox.see)
     finally:
         for path in paths:
             with contextlib.suppress(OSError):
@@ -152,6 +155,7 @@ def show_files(context: Context, files: list[str] | None, progress: Any = gr.Pro
 
 
 @told
+@allowed("viewer")
 def show_sample(
     context: Context,
     which: str,
@@ -173,12 +177,14 @@ def show_sample(
 
 
 @told
+@allowed("viewer")
 def open_viewer(context: Context, key: str, asked: str) -> str:
     """One image, large."""
     return viewer(context.results.get(key), int(json.loads(asked)["look"]))
 
 
 @told
+@allowed("viewer")
 def save_table(context: Context, key: str, asked: str) -> str:
     """The table of all scores, with verdicts at the share of false alarms that is set."""
     table = score_csv(context.results.get(key), float(json.loads(asked)["fpr"]))
@@ -186,6 +192,7 @@ def save_table(context: Context, key: str, asked: str) -> str:
 
 
 @told
+@allowed("viewer")
 def save_pictures(context: Context, key: str, asked: str) -> str:
     """The heatmaps of the chosen images."""
     pictures = picture_zip(context.results.get(key), json.loads(asked)["picked"])
@@ -193,6 +200,7 @@ def save_pictures(context: Context, key: str, asked: str) -> str:
 
 
 @told
+@allowed("viewer")
 def show_report_card(context: Context, key: str, asked: str) -> str:
     """The card of the first images chosen."""
     return views.report_card(*report_cards(context.results.get(key), json.loads(asked)["picked"]))

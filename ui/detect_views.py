@@ -111,8 +111,14 @@ def card(look: Look, index: int, validation_images: int) -> str:
         f'</b> score, threshold <span class="threshold">{short(detection.threshold)}</span></p>'
         f'<p class="words">{words}</p><p class="name"><label class="pick" title="Choose for the '
         f'downloads; with none chosen they hold all"><input type="checkbox" data-pick="{index}">'
-        f" <span>{name}</span></label>{truth}</p></div></article>"
+        f" <span>{name}</span></label>{truth}</p>{_facts(look.facts)}</div></article>"
     )
+
+
+def _facts(facts: dict[str, str]) -> str:
+    """What a DICOM file says of itself, without anything that names a person."""
+    told = " · ".join(f"{escape(name)} {escape(value)}" for name, value in facts.items())
+    return f'<p class="meta">{told}</p>' if told else ""
 
 
 def error_card(unreadable: Unreadable) -> str:

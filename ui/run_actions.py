@@ -14,6 +14,7 @@ from jobs.sweeps import SWEEP
 from jobs.views import Status
 from medvae.engine.attempts import MODEL
 from medvae.errors import JobError
+from ui.access import allowed
 from ui.context import Context, discarding, told
 from ui.run_files import find_file
 from ui.runs_views import Row
@@ -60,6 +61,7 @@ def possible_actions(context: Context, row: Row | None) -> Actions:
 
 
 @told
+@allowed("operator")
 def use_model(context: Context, run: str) -> None:
     """Make the run's model the one that Detect uses."""
     from medvae.engine.checkpoint import promote
@@ -70,27 +72,32 @@ def use_model(context: Context, run: str) -> None:
 
 
 @told
+@allowed("operator")
 def retry_run(context: Context, run: str) -> None:
     context.service.retry(run)
 
 
 @told
+@allowed("operator")
 def resume_run(context: Context, run: str) -> None:
     context.service.resume(run)
 
 
 @told
+@allowed("operator")
 def move_first(context: Context, run: str) -> None:
     context.service.move_first(run)
 
 
 @told
+@allowed("operator")
 def copy_run(context: Context, run: str) -> str:
     """Returns the run to show then: the new one."""
     return context.service.clone(run)
 
 
 @told
+@allowed("operator")
 def rename_run(context: Context, run: str, name: str) -> None:
     """Nothing happens when the name is the old one."""
     if run and name != context.service.job(run).name:
@@ -98,6 +105,7 @@ def rename_run(context: Context, run: str, name: str) -> None:
 
 
 @told
+@allowed("operator")
 def delete_run(context: Context, run: str) -> Any:
     """Returns the run to show then: none. An empty run is a question answered with no."""
     if not run:
@@ -107,6 +115,7 @@ def delete_run(context: Context, run: str) -> Any:
 
 
 @told
+@allowed("operator")
 def hand_out(context: Context, offered: gr.DownloadButton, run: str, name: str | None) -> str:
     """A copy of a run's file among those that Gradio serves, and removes again after a while."""
     file = find_file(context.workspace, context.service.job(run), name)
@@ -114,6 +123,7 @@ def hand_out(context: Context, offered: gr.DownloadButton, run: str, name: str |
 
 
 @told
+@allowed("operator")
 def export_bundle(context: Context, offered: gr.DownloadButton, run: str) -> str:
     """The run as one ZIP, handed out in the same way."""
     from medvae.engine.bundle import export_run
@@ -125,6 +135,7 @@ def export_bundle(context: Context, offered: gr.DownloadButton, run: str) -> str
 
 
 @told
+@allowed("operator")
 def import_bundle(context: Context, uploaded: str | None) -> str:
     """Take over an uploaded bundle, which is deleted whatever happens; returns the new run."""
     if not uploaded:

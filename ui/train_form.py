@@ -12,6 +12,7 @@ import gradio as gr
 from jobs.sweeps import SweepPlan
 from medvae.config import Config, presets
 from medvae.data.cache import imported_roots
+from ui.access import allowed
 from ui.config_form import (
     MAIN,
     Fault,
@@ -162,7 +163,7 @@ def named_roots(context: Context) -> list[Path]:
     """The folder named at the start, then those of earlier runs, the latest first."""
     configs = [job.config or {} for job in context.service.jobs(50)]
     names = [context.data, *(config.get("data", {}).get("root") for config in configs)]
-    return [Path(name) for name in dict.fromkeys(names) if name and Path(name).is_dir()]
+    return [Path(name) for name in dict.fromkeys(names) if name and Path(name).exists()]
 
 
 def fresh_data(context: Context, origin: str = "") -> Any:
@@ -199,6 +200,7 @@ def value_in(config: Config, field: FormField) -> Any:
 
 
 @told
+@allowed("operator")
 def queue_training(context: Context, data: str, path: str, **settings: Any) -> list[Any]:
     """Queue a run; returns the faults of the form, the run to follow, and a mark for each field."""
     config = _config(data, path, settings)
@@ -208,6 +210,7 @@ def queue_training(context: Context, data: str, path: str, **settings: Any) -> l
 
 
 @told
+@allowed("operator")
 def queue_sweep(
     context: Context, data: str, path: str, tries: int | None, **settings: Any
 ) -> list[Any]:
@@ -263,4 +266,4 @@ def _root(data: str, path: str) -> tuple[str | None, list[Fault]]:
         return None, [(PATH_LABEL, "is empty")]
     root = Path(chosen).expanduser().resolve()
     where = PATH_LABEL if data == OTHER else "Data set"
-    return str(root), [] if root.is_dir() else [(where, f"{chosen}: no such folder")]
+    return str(root), [] if root.exists() else [(where, f"{chosen}: no such folder or file")]

@@ -13,6 +13,7 @@ from jobs.sweeps import MOST_RUNS, SWEEP
 from jobs.views import JobView, Status
 from medvae.engine.events import Stop
 from medvae.errors import JobError
+from ui.access import allowed
 from ui.context import Context, patient, told
 from ui.run_files import log_tail
 from ui.theme import canvas
@@ -69,6 +70,7 @@ def build_train_tab(
 
 
 @told
+@allowed("operator")
 def stop_run(context: Context, stop: Stop, run: str) -> None:
     """An empty run is a question that was answered with no."""
     if run:

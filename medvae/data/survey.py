@@ -3,9 +3,10 @@
 Made once after an import and kept beside the decoded images, so that a page need not look again.
 """
 
+import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +18,8 @@ from PIL import Image
 from medvae.atomic import replacing
 from medvae.config import DataConfig
 from medvae.data.cache import INDEX, ImageSet, cache_folder
-from medvae.data.catalog import Catalog, Label
+from medvae.data.catalog import Catalog, open_data
+from medvae.data.layouts import Label
 from medvae.data.leak_guard import check_no_leak
 from medvae.data.splits import split
 from medvae.errors import DataError
@@ -27,7 +29,7 @@ SURVEY, MEAN, SAMPLES = "survey.json", "mean-{label}.png", "samples-{label}.png"
 SAMPLE_ROWS, SAMPLE_COLUMNS = 2, 6
 LISTED = 100  # duplicates and unreadable files that are named; all are counted
 LABELS: tuple[Label, ...] = ("normal", "sick")
-UNSPLIT = "not split"
+UNSPLIT, UNKNOWN = "not split", "unknown"
 CHUNK = 1024
 READERS = 8
 
@@ -90,7 +92,7 @@ def make_survey(
         duplicate_pairs=[list(pair) for pair in catalog.duplicates[:LISTED]],
         unreadable=len(catalog.unreadable),
         unreadable_files=dict(list(catalog.unreadable.items())[:LISTED]),
-        sizes=_sizes(catalog, on_progress),
+        sizes=_sizes(config, catalog, on_progress),
         audit=audit(config, images, seed),
     )
     for label in LABELS:
@@ -144,25 +146,25 @@ def _patients(catalog: Catalog) -> dict[str, int]:
     return {"normal": len(normal), "sick": len(sick), "both": len(normal & sick)}
 
 
-def _sizes(catalog: Catalog, on_progress: OnProgress) -> dict[str, int]:
+def _sizes(config: DataConfig, catalog: Catalog, on_progress: OnProgress) -> dict[str, int]:
     """From the files' headers alone; a format that Pillow does not know counts as unknown."""
+    root, store = catalog.root, open_data(config, catalog.root)
 
-    def look() -> Iterator[str]:
-        with ThreadPoolExecutor(READERS) as pool:
-            paths = [catalog.root / record.path for record in catalog.records]
-            for done, size in enumerate(pool.map(_size, paths), start=1):
-                on_progress(done, len(paths))
-                yield size
+    def size(path: str) -> str:
+        source = root / path if root.is_dir() else io.BytesIO(store.read(path))
+        try:
+            with Image.open(source) as image:
+                return f"{image.width} × {image.height}"
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            return UNKNOWN
 
-    return dict(Counter(look()).most_common())
-
-
-def _size(path: Path) -> str:
-    try:
-        with Image.open(path) as image:
-            return f"{image.width} × {image.height}"
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return "unknown"
+    found: Counter[str] = Counter()
+    with ThreadPoolExecutor(READERS) as pool:
+        paths = [record.path for record in catalog.records]
+        for done, name in enumerate(pool.map(size, paths), start=1):
+            found[name] += 1
+            on_progress(done, len(paths))
+    return dict(found.most_common())
 
 
 def _write_pictures(images: ImageSet, label: Label, folder: Path, seed: int) -> None:

@@ -30,15 +30,14 @@ from medvae.engine.evaluation import Evaluation
 from medvae.engine.events import EpochEnded
 from medvae.engine.model_card import NAME as CARD
 from medvae.engine.model_card import model_card, write_card
-from medvae.errors import BundleError, CheckpointError, ConfigError
+from medvae.errors import BundleError, CheckpointError, ConfigError, ImageError
+from medvae.limits import MB, Limits
 
 FORMAT, VERSION = "med-anomaly-vae bundle", 1
 MANIFEST, SETTINGS, EVALUATION = "bundle.json", "config.yaml", "evaluation.json"
 PICTURES = ("report_card.png", "roc.png", "scores.png")
 KNOWN = (MODEL, MANIFEST, SETTINGS, EVALUATION, CARD, *PICTURES)
-LARGEST_MODEL = 1 << 30  # bytes
-LARGEST_OTHER = 32 << 20
-LARGEST_PICTURE = 40_000_000  # pixels
+LARGEST_OTHER = 32 * MB  # bytes of a file other than the model
 CHUNK = 1 << 20
 
 
@@ -126,6 +125,8 @@ def card_of(folder: Path) -> str:
 
 def _read(opened: zipfile.ZipFile, archive: Path) -> Bundle:
     names = [member.filename for member in opened.infolist()]
+    if any(member.compress_type != zipfile.ZIP_STORED for member in opened.infolist()):
+        raise BundleError(f"{archive.name}: packed; expected a bundle that an export wrote")
     strange = [name for name in names if name not in KNOWN]
     if strange or len(set(names)) != len(names) or not {MANIFEST, MODEL} <= set(names):
         found = strange[0] if strange else ", ".join(names) or "nothing"
@@ -136,7 +137,8 @@ def _read(opened: zipfile.ZipFile, archive: Path) -> Bundle:
     listed = _manifest(_bytes(opened, MANIFEST, LARGEST_OTHER), archive)
     if set(listed) != set(names) - {MANIFEST}:
         raise BundleError(f"{archive.name}: its list of files is not what it holds")
-    sizes = {name: LARGEST_MODEL if name == MODEL else LARGEST_OTHER for name in listed}
+    largest = Limits.current().checkpoint_mb * MB
+    sizes = {name: largest if name == MODEL else LARGEST_OTHER for name in listed}
     files = {name: _bytes(opened, name, size) for name, size in sizes.items()}
     for name, data in files.items():
         if _entry(io.BytesIO(data)) != listed[name]:
@@ -165,17 +167,17 @@ def _bytes(opened: zipfile.ZipFile, name: str, largest: int) -> bytes:
     with opened.open(name) as member:
         data = member.read(largest + 1)
     if len(data) > largest:
-        raise BundleError(f"{name}: larger than {largest >> 20} MB; no bundle holds such a file")
+        raise BundleError(f"{name}: larger than {largest // MB} MB; no bundle holds such a file")
     return data
 
 
 def _check_picture(data: bytes, name: str) -> None:
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
-            width, height = picture.size
-            if width * height > LARGEST_PICTURE:
-                raise BundleError(f"{name}: {width} × {height} pixels; expected a report's size")
+            Limits.current().check_size(*picture.size)
             picture.load()
+    except ImageError as error:
+        raise BundleError(f"{name}: {error}") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise BundleError(f"{name}: not a PNG that can be read") from None
 

@@ -6,6 +6,7 @@ Written whole or not at all, read without running any code that it may carry.
 import errno
 import os
 import platform
+import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,6 +16,7 @@ import medvae
 from medvae.atomic import replacing
 from medvae.config import Config
 from medvae.errors import CheckpointError
+from medvae.limits import MB, Limits
 from medvae.workspace import Workspace
 
 FORMAT = "med-anomaly-vae"
@@ -51,7 +53,10 @@ def load(path: Path, kind: str) -> dict[str, Any]:
 def read(file: BinaryIO, kind: str, name: str) -> dict[str, Any]:
     """The same of an open file, called `name` in errors. Runs no code that it may carry."""
     try:
+        _check_archive(file, name)
         content = torch.load(file, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except Exception:  # what is no checkpoint makes the reader raise nearly anything
         raise CheckpointError(
             f"{name}: not a checkpoint, or a damaged one; expected a file that this program wrote"
@@ -95,6 +100,22 @@ def weights_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
         name: tensor.detach().to("cpu", copy=True).contiguous()
         for name, tensor in model.state_dict().items()
     }
+
+
+def _check_archive(file: BinaryIO, name: str) -> None:
+    """Nothing may unpack to more than the file's own size: PyTorch stores, it does not pack."""
+    limit = Limits.current().checkpoint_mb
+    size = file.seek(0, os.SEEK_END)
+    if size > limit * MB:
+        raise CheckpointError(
+            f"{name}: {size / MB:,.0f} MB; expected at most {limit} MB (limit checkpoint_mb)"
+        )
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+    file.seek(0)
+    packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+    if packed or sum(member.file_size for member in members) > size:
+        raise CheckpointError(f"{name}: packed; expected a file that this program wrote")
 
 
 def _without_header(content: dict[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def test_a_zip_is_uploaded_and_phantoms_are_drawn_until_stopped(
 ) -> None:
     archive = shutil.make_archive(str(tmp_path / "uploaded"), "zip", chest_folder)
     page.goto(f"{site.url}?tab=data")
-    page.locator("#import-zip input[type=file]").set_input_files(archive)
+    page.locator("#import-archive input[type=file]").set_input_files(archive)
     expect(page.locator("#sets-table")).to_contain_text("uploaded")
     page.locator("#phantom-count input").fill("90000")
     page.get_by_role("button", name="Draw phantoms").click()

@@ -23,7 +23,11 @@ def test_a_bad_file_gets_a_message_and_does_not_lose_the_good_one(
     failed = page.locator("#results .card.failed")
     expect(failed).to_contain_text("broken.jpg")
     expect(failed).to_contain_text("Could not be read")
-    left = [path for path in (site.home / "uploads").rglob("*") if path.suffix in (".png", ".jpg")]
+    left = [
+        path
+        for path in (site.home / "data" / "uploads").rglob("*")
+        if path.suffix in (".png", ".jpg")
+    ]
     assert not [path for path in left if path.stat().st_size > 0]
 
 

@@ -126,7 +126,7 @@ def _other_figures(files: dict[str, bytes]) -> None:
         (lambda files: files.update({"../../evil.py": b"x"}), "no foreign files"),
         (lambda files: files.pop("best.pth"), "expected bundle.json, best.pth"),
         (lambda files: files.update({"roc.png": encoded(chest(1), "JPEG")}), "not a PNG"),
-        (lambda files: files.update({"roc.png": _png(7000)}), "7000 × 7000 pixels"),
+        (lambda files: files.update({"roc.png": _png(7000)}), "7000×7000 pixels"),
         (_other_weights, "do not fit its configuration"),
         (_other_figures, "not a model of this program"),
     ],
@@ -159,8 +159,13 @@ def test_a_bomb_is_not_unpacked(
     with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in files.items():
             archive.writestr(name, data if name != "roc.png" else bytes(64 << 20))
-    with pytest.raises(BundleError, match="larger than 1 MB"):
+    with pytest.raises(BundleError, match="packed"):
         open_bundle(tmp_path / "x.zip")
+    large = changed(
+        exported, tmp_path / "y.zip", lambda files: files.update({"roc.png": bytes(2 << 20)})
+    )
+    with pytest.raises(BundleError, match="larger than 1 MB"):
+        open_bundle(large)
 
 
 def test_what_is_no_zip_is_said_to_be_none(tmp_path: Path, trained: TrainedRun) -> None:

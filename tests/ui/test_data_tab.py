@@ -13,7 +13,7 @@ from medvae.workspace import Workspace
 from tests.data.drawn import write
 from tests.ui.conftest import Puppet
 from ui.context import Context
-from ui.data_tab import draw_phantoms, import_folder, import_zip, newest_import, show_data
+from ui.data_tab import draw_phantoms, import_archive, import_folder, newest_import, show_data
 
 
 def work(context: Context, puppet: Puppet) -> str:
@@ -79,14 +79,19 @@ def test_what_is_unfit_is_said_in_red_with_the_reasons_of_unreadable_files(
     assert "<b>leaky" not in sets + details
 
 
-def test_an_uploaded_zip_is_unpacked_imported_and_gone(
+def test_an_uploaded_zip_is_kept_once_and_imported(
     context: Context, puppet: Puppet, chest_folder: Path, upload: Path
 ) -> None:
     archive = Path(shutil.make_archive(str(upload / "chests"), "zip", chest_folder))
-    import_zip(context, str(archive), "NORMAL", "PNEUMONIA")
+    import_archive(context, str(archive), "NORMAL", "PNEUMONIA")
     assert not upload.exists()
     name = work(context, puppet)
-    assert name in show_data(context, "", "")[3]
+    _, _, _, sets, details, _ = show_data(context, "", "")
+    assert name in sets
+    assert "All files: 64 × 64 pixels" in details
+    again = write(upload / "chests.zip", b"other")
+    with pytest.raises(gr.Error, match="uploaded before"):
+        import_archive(context, str(again), "NORMAL", "PNEUMONIA")
 
 
 def test_phantoms_are_drawn_by_count(context: Context, puppet: Puppet) -> None:
