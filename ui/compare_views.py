@@ -26,17 +26,19 @@ def can_compare(row: Row) -> bool:
 
 
 def compare_link(row: Row, chosen: str, others: tuple[str, ...]) -> str:
-    """What puts a run of the table beside the chosen one, or takes it away again."""
+    """What puts a run of the table beside the chosen one, or takes it away again.
+
+    Empty where that is not possible.
+    """
     run = row.job.id
-    if not can_compare(row) or run == chosen:
+    if not chosen or not can_compare(row) or run == chosen:
         return ""
     if run in others:
         rest = tuple(other for other in others if other != run)
         return link(Place("runs", chosen, rest), "remove", "compare")
     if len(others) + 1 >= MOST_COMPARED:
         return ""
-    place = Place("runs", chosen, (*others, run)) if chosen else Place("runs", run)
-    return link(place, "compare", "compare")
+    return link(Place("runs", chosen, (*others, run)), "compare", "compare")
 
 
 def comparison(rows: Sequence[Row]) -> str:

@@ -45,19 +45,7 @@ Part = tuple[Hashable, Callable[[], str]]  # drawn only when its key has changed
 
 def build_runs_tab(context: Context, tab: gr.Tab, run: gr.Textbox, others: gr.Textbox) -> None:
     """The table above, the chosen run with its buttons below. `others`: runs to compare with."""
-    with gr.Row(elem_classes="filter"):
-        words = gr.Textbox(
-            "", label="Find", placeholder="name or data set", elem_id="runs-find", min_width=160
-        )
-        status = gr.Dropdown(
-            STATUS_CHOICES, value=ANY_STATUS, label="Status", elem_id="runs-status", min_width=120
-        )
-        order = gr.Dropdown(
-            ORDER_CHOICES, value=NEWEST, label="Order", elem_id="runs-order", min_width=120
-        )
-        incoming = gr.UploadButton(
-            "Import bundle", file_types=[".zip"], elem_id="import-bundle", min_width=120
-        )
+    wanted, incoming = _build_filter()
     table = canvas(elem_id="runs")
     title = gr.Textbox(
         label="Name of this run", show_label=False, container=False, visible=False,
@@ -75,22 +63,12 @@ def build_runs_tab(context: Context, tab: gr.Tab, run: gr.Textbox, others: gr.Te
         card = gr.Markdown(elem_id="run-card")
     about = gr.Accordion("Log and files", open=False, visible=False, elem_id="run-files")
     with about:
-        log = canvas(elem_id="run-log")
-        with gr.Row(elem_classes="download"):
-            name = gr.Dropdown([], label="File of this run", elem_id="run-file")
-            get = gr.Button("Download", elem_id="download")
-            buttons["export"] = gr.Button("Export bundle", elem_id="run-export", visible=False)
-        canvas(
-            '<p class="meta">A bundle is the run as one ZIP: model, settings, figures, card. It '
-            "holds the names of the images and pictures of five of them: hand it on only where "
-            "these may go.</p>"
-        )
-        offered = gr.DownloadButton(elem_id="offered-file", visible="hidden")
+        log, name, get, buttons["export"], offered = _build_files()
     seen = gr.Textbox("", visible=False)
 
     live: dict[str, Any] = {
         "fn": partial(show_runs, context),
-        "inputs": [run, seen, others, words, status, order],
+        "inputs": [run, seen, others, *wanted],
         "outputs": [
             table, head, *parts, log, name, about, title, card, about_model,
             *buttons.values(), seen,
@@ -101,7 +79,7 @@ def build_runs_tab(context: Context, tab: gr.Tab, run: gr.Textbox, others: gr.Te
     gr.Timer(PERIOD).tick(**live)
     tab.select(**live)
     latest = live | {"trigger_mode": "always_last"}
-    for changing in (run, others, words, status, order):
+    for changing in (run, others, *wanted):
         changing.change(**latest)
     for renamed in (title.submit, title.blur):
         renamed(partial(actions.rename_run, context), [run, title], **QUIET).then(**live)
@@ -118,6 +96,24 @@ def build_runs_tab(context: Context, tab: gr.Tab, run: gr.Textbox, others: gr.Te
     ).success(None, **fetch)
 
 
+def _build_filter() -> tuple[list[Any], gr.UploadButton]:
+    """Words, status and order of what is listed; the way in for a bundle."""
+    with gr.Row(elem_classes="filter"):
+        words = gr.Textbox(
+            "", label="Find", placeholder="name or data set", elem_id="runs-find", min_width=160
+        )
+        status = gr.Dropdown(
+            STATUS_CHOICES, value=ANY_STATUS, label="Status", elem_id="runs-status", min_width=120
+        )
+        order = gr.Dropdown(
+            ORDER_CHOICES, value=NEWEST, label="Order", elem_id="runs-order", min_width=120
+        )
+        incoming = gr.UploadButton(
+            "Import bundle", file_types=[".zip"], elem_id="import-bundle", min_width=120
+        )
+    return [words, status, order], incoming
+
+
 def _build_buttons() -> Buttons:
     """By action, in the order of `Actions`, all but the last."""
     with gr.Row(elem_classes="actions"):
@@ -131,6 +127,21 @@ def _build_buttons() -> Buttons:
             "cancel": gr.Button("Cancel run", elem_id="run-cancel"),
             "delete": gr.Button("Delete", elem_id="run-delete"),
         }
+
+
+def _build_files() -> tuple[gr.HTML, gr.Dropdown, gr.Button, gr.Button, gr.DownloadButton]:
+    """Log, choice of a file, its button, the bundle's button, and what the browser fetches."""
+    log = canvas(elem_id="run-log")
+    with gr.Row(elem_classes="download"):
+        name = gr.Dropdown([], label="File of this run", elem_id="run-file")
+        get = gr.Button("Download", elem_id="download")
+        export = gr.Button("Export bundle", elem_id="run-export", visible=False)
+    canvas(
+        '<p class="meta">A bundle is the run as one ZIP: model, settings, figures, card. It holds '
+        "the names of the images and pictures of five of them: hand it on only where these may "
+        "go.</p>"
+    )
+    return log, name, get, export, gr.DownloadButton(elem_id="offered-file", visible="hidden")
 
 
 def _wire_buttons(
