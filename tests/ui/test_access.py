@@ -3,8 +3,10 @@
 import gc
 import json
 import logging
+import os
 import re
 import shutil
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import closing
@@ -27,6 +29,7 @@ from tests.ui.test_app import free_port
 from ui.access import AUDIT_FILE, Access, open_access
 from ui.app import build_app, build_context, launch_page
 from ui.context import Context
+from ui.gate import UploadQuota
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
@@ -300,6 +303,17 @@ def test_uploads_have_quotas(
     assert said in answers[-1].text
     for file in site.context.workspace.uploads.iterdir():
         shutil.rmtree(file)
+
+
+def test_what_nobody_looked_at_goes_when_the_next_upload_comes(tmp_path: Path) -> None:
+    old, new, empty = (tmp_path / name / "scan.png" for name in ("old", "new", "empty"))
+    for file in (old, new, empty):
+        file.parent.mkdir()
+        file.write_bytes(b"" if file is empty else b"x" * 10)
+    for file, age in ((old, 700), (new, 500), (empty, 70)):
+        os.utime(file, (time.time() - age,) * 2)
+    assert UploadQuota(tmp_path).refusal("ann", "10") is None
+    assert [file.exists() for file in (old, new, empty)] == [False, True, False]
 
 
 def test_no_secret_is_in_any_log(
