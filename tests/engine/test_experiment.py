@@ -40,7 +40,7 @@ from tests.engine.conftest import stop_after
 
 FILES = {
     "best.pth", "split.json", "evaluation.json", "report_card.png", "roc.png", "scores.png",
-    "samples",
+    "MODEL_CARD.md", "samples",
 }  # fmt: skip
 
 
@@ -195,7 +195,12 @@ def test_data_without_sick_images_is_trained_on_and_not_evaluated(
     folder = workspace.run_folder("run")
     outcome = run_training(normals_config, folder, workspace, ignore, never)
     assert outcome.evaluation is None
-    assert {path.name for path in folder.iterdir()} == {"best.pth", "split.json", "samples"}
+    assert {path.name for path in folder.iterdir()} == {
+        "best.pth",
+        "split.json",
+        "MODEL_CARD.md",
+        "samples",
+    }
     assert outcome.summary()["evaluation"] is None
     detector = AnomalyDetector.load(folder / "best.pth", "cpu")
     assert detector.card.metrics == {}
