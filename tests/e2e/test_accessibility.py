@@ -12,8 +12,14 @@ from tests.e2e.conftest import Site, ended, tiny
 SIGNS = {"detect": "#results .notice", "train": "#curves svg", "runs": "#run-records summary"}
 
 
+# What fades in has the contrast of fog until it is there.
+SETTLED = """() => !document.querySelector("#results .pending") && document.getAnimations().every(
+    each => each.playState !== "running" || each.effect.getComputedTiming().endTime === Infinity)"""
+
+
 def faults(page: Page) -> list[str]:
     """Serious and critical violations, with the first element of each."""
+    page.wait_for_function(SETTLED)
     found = Axe().run(page).response["violations"]
     return [
         f"{each['id']}: {each['help']}: {each['nodes'][0]['target']} "
