@@ -5,6 +5,7 @@ than its surroundings and does not touch the border.
 """
 
 import math
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,15 @@ NEAR, FAR = 0.025, 0.16  # blurs whose difference is "darker than its surroundin
 CLOSING = 0.09  # blur that joins both lungs over the mediastinum
 FLOOR = 0.35  # share of the strongest darkness from which on a place counts as lung
 EDGE = 0.12  # share of the side along which the border fades out
+
+
+def mean_image(batches: Iterable[Tensor]) -> Tensor:
+    """Mean (S, S) on the CPU of batches (B, 1, S, S)."""
+    total, count = torch.zeros(()), 0
+    for images in batches:
+        total = total + images.sum(dim=(0, 1)).cpu()
+        count += len(images)
+    return total / count
 
 
 def learn_chest_field(mean_image: Tensor) -> Tensor:

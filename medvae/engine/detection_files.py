@@ -14,11 +14,11 @@ from medvae.data.transform import read_model_input
 from medvae.engine.detector import AnomalyDetector, Detection
 from medvae.engine.events import OnEvent, Preparing
 from medvae.engine.overlay import heat_overlay
-from medvae.engine.scores import SCORES
+from medvae.engine.scores import LABELS
 from medvae.errors import ImageError
 
 TABLE = "scores.csv"
-COLUMNS = ["file", "verdict", "p_value", "target_fpr", "threshold", *SCORES, "heatmap", "error"]
+COLUMNS = ["file", "verdict", "p_value", "target_fpr", "threshold", *LABELS, "heatmap", "error"]
 PICTURE_SIDE = 384  # pixels of each of the three panels
 
 
@@ -67,7 +67,7 @@ def detect_files(
 def describe(detection: Detection) -> str:
     """'unusual, score 912, more unusual than 98.7 % of healthy validation images'."""
     return (
-        f"{verdict(detection)}, score {detection.score:.0f}, more unusual than "
+        f"{verdict(detection)}, score {detection.score:.2f}, more unusual than "
         f"{1 - detection.p_value:.1%} of healthy validation images"
     )
 

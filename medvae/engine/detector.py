@@ -4,7 +4,7 @@ Rebuilt from one checkpoint file alone. Always computes in float32, so that a sc
 same figure on the page, in the terminal and in an evaluation.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from medvae.config import Config
+from medvae.data.chest_field import learn_chest_field, mean_image
 from medvae.data.decode import Gray
 from medvae.data.transform import to_model_input
 from medvae.device import Compute, choose_compute
 from medvae.engine import checkpoint
 from medvae.engine.calibration import Calibration, calibrate
-from medvae.engine.scores import DEFAULT_SCORE, SCORES
+from medvae.engine.healthy import learn_healthy
+from medvae.engine.scores import DEFAULT_SCORE, View, measure
 from medvae.errors import CheckpointError, ImageError
 from medvae.model.vae import VAE, VAEOutput
 
@@ -163,34 +165,34 @@ class AnomalyDetector:
             self._forward(pixels[start : start + BATCH])[2]
             for start in range(0, len(pixels), BATCH)
         ]
-        return {name: torch.cat([part[name] for part in parts]).numpy() for name in SCORES}
+        return {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
 
     def _forward(self, batch: np.ndarray) -> tuple[Tensor, VAEOutput, dict[str, Tensor]]:
         images = torch.from_numpy(batch).to(self.compute.device).unsqueeze(1).float() / 255.0
-        return score_batch(self._model, images, self.config.loss.beta)
+        healthy, beta = self.calibration.healthy, self.config.loss.beta
+        with torch.inference_mode():
+            view = View(images, self._model(images), healthy, beta)
+            return images, view.output, measure(view)
 
 
 @torch.inference_mode()
-def score_batch(
-    model: VAE, images: Tensor, beta: float
-) -> tuple[Tensor, VAEOutput, dict[str, Tensor]]:
-    """One forward pass through the mean of z, and every score on the CPU."""
-    output = model(images)
-    return images, output, {name: f(images, output, beta).cpu() for name, f in SCORES.items()}
-
-
 def calibrate_model(
-    config: Config, weights: dict[str, Tensor], batches: Sequence[Tensor], compute: Compute
+    config: Config,
+    weights: dict[str, Tensor],
+    training: Callable[[], Iterable[Tensor]],
+    validation: Callable[[], Iterable[Tensor]],
+    compute: Compute,
 ) -> Calibration:
-    """Healthy statistics of a model over validation batches (B, 1, S, S) in [0, 1]."""
+    """Healthy statistics of a model; each callable gives batches (B, 1, S, S) in [0, 1]."""
     model = load_model(config, weights, Path("weights"), compute)
+    field = learn_chest_field(mean_image(training()))
+    healthy = learn_healthy(((images, model(images)) for images in training()), field)
 
-    def passes() -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-        for images in batches:
-            _, output, scores = score_batch(model, images, config.loss.beta)
-            yield scores, images - output.reconstruction
+    def views() -> Iterator[View]:
+        for images in validation():
+            yield View(images, model(images), healthy, config.loss.beta)
 
-    return calibrate(passes)
+    return calibrate(views, healthy)
 
 
 def load_model(config: Config, weights: dict[str, Tensor], source: Path, compute: Compute) -> VAE:

@@ -4,19 +4,20 @@ The worker, the terminal and the tests all run this one function.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from medvae.atomic import replacing
 from medvae.config import Config, DataConfig
 from medvae.data import transform
 from medvae.data.cache import ImageSet, import_images
-from medvae.data.loader import HealthyLoaders, build_healthy_loaders
+from medvae.data.loader import HealthyLoaders, XRayLoader, build_healthy_loaders
 from medvae.data.sources import resolve_root
 from medvae.data.splits import Split, from_manifest, read_manifest, split
 from medvae.device import choose_compute
@@ -284,8 +285,13 @@ def _model_content(
     """Everything a detector is rebuilt from."""
     compute = choose_compute("auto", "fp32")
     weights = fitted.best.weights
-    batches = [batch.to(compute.device) for batch in loaders.validation.ordered()]
-    calibration = calibrate_model(config, weights, batches, compute)
+
+    def on_device(loader: XRayLoader) -> Callable[[], Iterator[Tensor]]:
+        return lambda: (batch.to(compute.device) for batch in loader.ordered())
+
+    calibration = calibrate_model(
+        config, weights, on_device(loaders.train), on_device(loaders.validation), compute
+    )
     return {
         "run": run,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
