@@ -37,6 +37,13 @@ DataOption = Annotated[
 ModelOption = Annotated[
     Path | None, typer.Option("--model", help="Checkpoint; default: the promoted model.")
 ]
+FprOption = Annotated[
+    float | None,
+    typer.Option(min=0.001, max=0.5, help="Share of healthy images that may be called unusual."),
+]
+QueueOption = Annotated[
+    bool, typer.Option("--queue", help="Hand it to the workers instead of running it here.")
+]
 ConfigOption = Annotated[str, typer.Option("--config", help="Preset name or YAML file.")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Change a setting: training.epochs=5")
@@ -53,12 +60,19 @@ def page(
     demo: Annotated[
         bool, typer.Option(help="Train a quick model on phantoms at the first start.")
     ] = True,
+    device: Annotated[
+        str | None, typer.Option(help="A worker for each of: cuda:0,cuda:1; none: no worker here.")
+    ] = None,
 ) -> None:
     """Start the page and its worker."""
     if context.invoked_subcommand is None:
-        from ui.app import serve
+        from jobs.locks import lock_page
 
-        serve(Workspace.current(), host=host, port=port, share=share, data=data, demo=demo)
+        workspace = Workspace.current()
+        with lock_page(workspace) as lock:  # first, so that a second page is told at once
+            from ui.app import serve
+
+            serve(workspace, host, port, share, data, demo, device, lock.describe)
 
 
 @app.command()
@@ -67,27 +81,28 @@ def train(
     config: ConfigOption = "default",
     changes: SetOption = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; a known one resumes.")] = None,
-    queue: Annotated[
-        bool, typer.Option("--queue", help="Hand it to the worker instead of running it here.")
-    ] = False,
+    queue: QueueOption = False,
 ) -> None:
     """Train a model on healthy images, calibrate it, evaluate it."""
     workspace = Workspace.current()
-    settings = _settings(config, data, changes)
     if queue:
         from jobs.service import JobService
 
-        job = JobService(workspace).submit(settings, name=name)
+        job = JobService(workspace).submit(_settings(config, data, changes), name=name)
         print(f"queued as {job}; follow it with: python main.py runs")
         return
+    from medvae.distributed import join
     from medvae.engine.console import ConsoleProgress
-    from medvae.engine.events import Stop
+    from medvae.engine.events import Stop, ignore
     from medvae.engine.experiment import run_training
 
-    run = name or time.strftime("run-%Y%m%d-%H%M%S")
-    folder = workspace.run_folder(run)
-    with ConsoleProgress() as progress, _interruptible() as should_stop:
-        outcome = run_training(settings, folder, workspace, progress, should_stop)
+    with join() as world, ConsoleProgress() as progress, _interruptible() as should_stop:
+        settings = _settings(config, data, changes)
+        run = world.told("run", name or time.strftime("run-%Y%m%d-%H%M%S"))
+        folder, on_event = workspace.run_folder(run), progress if world.leads else ignore
+        outcome = run_training(settings, folder, workspace, on_event, should_stop, world=world)
+    if not world.leads:
+        raise typer.Exit(130 if outcome.stopped is Stop.PAUSE else 0)
     if outcome.stopped is Stop.PAUSE:
         print(f"stopped; go on with the same command and --name {run}")
         raise typer.Exit(130)
@@ -100,6 +115,45 @@ def train(
         print(f"promoted to {workspace.promoted}")
     else:
         print(f"not promoted: a model is in use; replace it with: python main.py promote {run}")
+
+
+@app.command()
+def sweep(
+    values: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--grid", help="What to try: loss.beta=0.5,1,2; with --random also LOW..HIGH."
+        ),
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option("--random", help="Random search of so many runs.", min=1)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the random search.", min=0)] = 0,
+    data: DataOption = None,
+    config: ConfigOption = "default",
+    changes: SetOption = None,
+    name: Annotated[str | None, typer.Option(help="Name of the sweep.")] = None,
+) -> None:
+    """Queue a training for each combination of settings."""
+    from jobs.service import JobService
+    from jobs.sweeps import SweepPlan
+
+    plan = SweepPlan.parse(values or [], trials, seed)
+    service = JobService(Workspace.current())
+    job = service.submit_sweep(_settings(config, data, changes), plan, name=name)
+    print(
+        f"queued {len(service.ranking(job))} runs; compare them with: python main.py ranking {job}"
+    )
+
+
+@app.command()
+def ranking(sweep_id: Annotated[str, typer.Argument(help="Id of a sweep.")]) -> None:
+    """List the runs of a sweep, the best on healthy validation images first."""
+    from jobs.service import JobService
+
+    print("validation MSE + KLD at beta 1 (lower is better), without any sick or test image")
+    for trial in JobService(Workspace.current()).ranking(sweep_id):
+        print(trial.line())
 
 
 @app.command()
@@ -124,12 +178,7 @@ def detect(
     files: Annotated[list[Path], typer.Argument(help="Images to look at.")],
     out: Annotated[Path, typer.Option(help="Folder for the pictures and the table.")],
     model: ModelOption = None,
-    target_fpr: Annotated[
-        float | None,
-        typer.Option(
-            min=0.001, max=0.5, help="Share of healthy images that may be called unusual."
-        ),
-    ] = None,
+    target_fpr: FprOption = None,
 ) -> None:
     """Score images; write each one's heatmap and a table of scores."""
     from medvae.engine.console import ConsoleProgress
@@ -144,6 +193,44 @@ def detect(
     _print_files([written.table])
     if written.unreadable:
         raise MedVAEError(f"{written.unreadable} of {len(files)} files could not be read")
+
+
+@app.command()
+def score(
+    source: Annotated[
+        Path, typer.Argument(help="Folder of images, or a text or CSV file that lists them.")
+    ],
+    out: Annotated[Path, typer.Option(help="Parquet file to write; a CSV goes beside it.")],
+    model: ModelOption = None,
+    target_fpr: FprOption = None,
+    queue: QueueOption = False,
+) -> None:
+    """Score any number of images into one table. Interrupted, the same command goes on."""
+    from medvae.engine.score_request import ScoreRequest
+
+    workspace = Workspace.current()
+    request = ScoreRequest(source, out, model or workspace.promoted, target_fpr)
+    if queue:
+        from jobs.service import JobService
+
+        job = JobService(workspace).submit_score(request)
+        print(f"queued as {job}; follow it with: python main.py runs")
+        return
+    from medvae.engine.archive import score_here
+    from medvae.engine.console import ConsoleProgress
+    from medvae.engine.events import Stopped
+
+    with ConsoleProgress() as progress, _interruptible() as should_stop:
+        try:
+            summary = score_here(request, progress, should_stop)
+        except Stopped:
+            print("stopped; go on with the same command")
+            raise typer.Exit(130) from None
+    print(
+        "{images} images: {unusual} unusual, {unreadable} unreadable; model {model}; "
+        "research use only".format(**summary)
+    )
+    _print_files([Path(file) for file in summary["files"]])
 
 
 @app.command("report-card")
@@ -256,8 +343,7 @@ def _settings(config: str, data: str | None, changes: list[str] | None) -> Confi
 @contextmanager
 def _interruptible() -> "Iterator[ShouldStop]":
     """The first Ctrl-C or SIGTERM asks the run to save and end; a second one ends it at once."""
-    from medvae.engine.events import Stop
-    from medvae.engine.experiment import Stopped
+    from medvae.engine.events import Stop, Stopped
 
     asked: list[Stop] = []
 

@@ -47,6 +47,7 @@ class Attempt:
         self._asked: Stop | None = None
         self._pending: list[Event] = []
         self._lock = threading.Lock()
+        self._beating = threading.Lock()  # events must reach the table in their order
         self._over = threading.Event()
         self._heart = threading.Thread(target=self._live, name="heartbeat", daemon=True)
 
@@ -68,6 +69,22 @@ class Attempt:
     def should_stop(self) -> Stop | None:
         """What a person asked, else PAUSE when the worker is about to leave. Costs nothing."""
         return self._asked or (Stop.PAUSE if self._pausing() else None)
+
+    def may_publish(self) -> bool:
+        """Whether the job is still this attempt's, which a fresh lease then proves for a while.
+
+        Asks the job table, and waits for it while it is away: without it the job cannot end anyway.
+        """
+        while True:
+            try:
+                self._beat()
+                return True
+            except LeaseLost:
+                self._asked = Stop.CANCEL
+                return False
+            except StoreUnavailable as error:
+                logger.warning("job %s cannot publish yet: %s", self._job.id, error)
+                time.sleep(self._period)
 
     def conclude(self, write_end: Callable[[], object]) -> None:
         """Store the last events, then write the end; goes on trying while the database is away.
@@ -101,6 +118,10 @@ class Attempt:
                 logger.exception("heartbeat of job %s", self._job.id)
 
     def _beat(self) -> None:
+        with self._beating:
+            self._beat_once()
+
+    def _beat_once(self) -> None:
         with self._lock:
             events, self._pending = self._pending, []
         try:

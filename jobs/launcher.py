@@ -1,4 +1,4 @@
-"""Keeps one worker process running beside the page, and ends it with the page.
+"""Keeps worker processes running beside the page, one a device, and ends them with the page.
 
 Knows nothing of jobs: it starts a command, starts it again when it dies, and says so.
 """
@@ -14,13 +14,27 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from medvae.errors import JobError
 from medvae.workspace import PROJECT
 
 logger = logging.getLogger(__name__)
 
 COMMAND = (sys.executable, str(PROJECT / "main.py"), "worker", "--watch-stdin")
+NO_WORKER = "none"
 _LONGEST_PAUSE = 30.0
 _HEALTHY_SECONDS = 60.0  # a worker that lived this long is restarted without a growing pause
+
+
+def worker_commands(devices: str | None) -> list[list[str]]:
+    """One command a device of a comma list, none for `none`; a device of its choice by default."""
+    if devices is None:
+        return [list(COMMAND)]
+    names = [name.strip() for name in devices.split(",")]
+    if names == [NO_WORKER]:
+        return []
+    if "" in names or len(set(names)) < len(names):
+        raise JobError(f"--device {devices}: expected a list of different devices: cuda:0,cuda:1")
+    return [[*COMMAND, "--device", name] for name in names]
 
 
 @dataclass(frozen=True)

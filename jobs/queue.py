@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from huey import PostgresHuey, SqliteHuey
+from huey import PostgresHuey, PriorityRedisHuey, SqliteHuey
 from huey.serializer import SignedSerializer
 
 from medvae.errors import JobError
@@ -33,12 +33,24 @@ def open_queue(url: str) -> Any:
             return SqliteHuey(_NAME, filename=str(path), results=False, utc=True)
         if scheme in ("postgresql", "postgres"):
             return PostgresHuey(_NAME, dsn=url, results=False, utc=True, serializer=_signed())
+        if scheme in ("redis", "rediss"):
+            return PriorityRedisHuey(_NAME, url=url, results=False, utc=True, serializer=_signed())
     except JobError:
         raise
     except Exception as error:  # each driver has errors of its own
         reason = " ".join(str(error).split())
         raise JobError(f"cannot open the queue at {scheme}://…: {reason}") from None
-    raise JobError(f"cannot use {scheme}://… as queue: expected sqlite:///FILE or postgresql://…")
+    raise JobError(
+        f"cannot use {scheme}://… as queue: expected sqlite:///FILE, postgresql://… or redis://…"
+    )
+
+
+def close_queue(queue: Any) -> None:
+    """Give its connections back."""
+    if isinstance(queue, PriorityRedisHuey):
+        queue.storage.pool.disconnect()
+    else:
+        queue.storage.close()
 
 
 def _signed() -> SignedSerializer:

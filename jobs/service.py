@@ -3,24 +3,28 @@
 Knows nothing of gradio and starts no torch. Every refusal is a `JobError` of one line.
 """
 
+import contextlib
 import shutil
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from jobs.attempt import EVENTS, LOG
-from jobs.queue import open_queue, queue_url
+from jobs.queue import close_queue, open_queue, queue_url
 from jobs.store import Store, database_url
+from jobs.sweeps import MOST_RUNS, SWEEP, SweepPlan, Trial, ranked, told
 from jobs.tasks import attach, recover
 from jobs.views import JobView, Status, WorkerView
 from medvae.config import Config
+from medvae.engine.attempts import MODEL, resume_points
 from medvae.engine.events import Event, Stop, from_record
+from medvae.engine.score_request import PLAN, ScoreRequest
 from medvae.errors import JobError
 from medvae.workspace import Workspace
 
-RESUME_POINT = "last.pth"
-MODEL = "best.pth"
+_OPEN = (Status.QUEUED, Status.RUNNING)
+_UNFINISHED = (Status.FAILED, Status.CANCELLED)
 
 
 class JobService:
@@ -36,7 +40,7 @@ class JobService:
         self._nudge = attach(self._queue, _only_workers_take)
 
     def close(self) -> None:
-        self._queue.storage.close()
+        close_queue(self._queue)
         self._store.close()
 
     # Submitting
@@ -72,11 +76,47 @@ class JobService:
         name = f"Evaluation of {run.name}"
         return self.submit(None, "evaluate", name=name, parent=run_id, payload=payload)
 
+    def submit_sweep(
+        self, config: Config, plan: SweepPlan, *, name: str | None = None, priority: int = 0
+    ) -> str:
+        """Queue a run for each combination of values to try; returns the id of their parent."""
+        title = name or f"Sweep of {', '.join(key.partition('.')[2] for key in plan.space)}"
+        runs = [
+            {
+                "kind": "train",
+                "name": f"{title}: {told(changes)}",
+                "config": changed.model_dump(),
+                "payload": {"changes": changes},
+                "priority": priority,
+            }
+            for changes, changed in plan.configs(config)
+        ]
+        parent = {"kind": SWEEP, "name": title, "config": config.model_dump()}
+        sweep_id, *run_ids = self._store.add_family({**parent, "payload": plan.payload()}, runs)
+        for run_id in run_ids:
+            self._nudge(run_id)
+        return sweep_id
+
+    def submit_score(
+        self, request: ScoreRequest, *, name: str | None = None, priority: int = 0
+    ) -> str:
+        """Score every image of a folder or list into one Parquet and one CSV; returns the job's id.
+
+        The model is copied when a worker begins. Every worker must see the files under the same
+        paths. `parts` tells how far it is.
+        """
+        request = request.checked()
+        title = name or f"Scores of {request.source.name}"
+        payload = dict(request.to_plain())
+        return self.submit(None, "score", name=title, priority=priority, payload=payload)
+
     def clone(self, job_id: str) -> str:
         """A new job that does what an old one did, from its start; returns its id."""
         old = self.job(job_id)
         config = None if old.config is None else Config.parse(old.config, f"job {job_id}")
         name = f"{old.name} (copy)"
+        if old.kind == SWEEP and config is not None:
+            return self.submit_sweep(config, SweepPlan.from_payload(old.payload), name=name)
         return self.submit(config, old.kind, name=name, parent=old.parent, payload=old.payload)
 
     # Looking
@@ -87,8 +127,18 @@ class JobService:
     def jobs(
         self, limit: int = 50, statuses: Sequence[Status] = (), parent: str | None = None
     ) -> list[JobView]:
-        """The newest first."""
+        """The newest first. Parts are listed only with their parent."""
         return self._store.jobs(limit, statuses, parent)
+
+    def ranking(self, sweep_id: str) -> list[Trial]:
+        """The runs of a sweep, the best first; see `jobs.sweeps` for what they are ranked by."""
+        if self.job(sweep_id).kind != SWEEP:
+            raise JobError(f"job {sweep_id} is no sweep")
+        return ranked(self._runs_of(sweep_id))
+
+    def parts(self, job_id: str) -> dict[Status, int]:
+        """How many parts of a job stand where; empty for a job that is not split."""
+        return self._store.parts(job_id)
 
     def follow(
         self, job_id: str, after_seq: int = 0, limit: int = 5000
@@ -123,30 +173,55 @@ class JobService:
     # Changing
 
     def stop(self, job_id: str, stop: Stop = Stop.CANCEL) -> JobView:
-        """Ask a running job to end; a waiting one is cancelled at once."""
+        """Ask a running job to end; a waiting one is cancelled at once. A sweep: all its runs."""
+        if self.job(job_id).kind == SWEEP:
+            return self._for_all(job_id, "stop", _OPEN, lambda run: self.stop(run, stop))
         if stop is Stop.CANCEL:
             # First those whom nobody would hear: waiting, or left by a worker that died.
-            view = self._store.cancel_idle(job_id) or self._store.request_stop(job_id, stop)
+            view = (
+                self._store.cancel_idle(job_id)
+                or self._store.request_stop(job_id, stop)
+                or self._store.cancel_idle(job_id)  # it went back into the line in between
+            )
         else:
             view = self._store.request_stop(job_id, stop)
             if view is None and stop is Stop.KEEP:
                 view = self._store.cancel_idle(job_id)
-        return view or self._refuse(job_id, "stop")
+        if view is None:
+            self._refuse(job_id, "stop")
+        if view.status is Status.CANCELLED:
+            self._store.cancel_parts(job_id)
+        return view
 
     def retry(self, job_id: str) -> JobView:
-        """Do a failed or cancelled job again from its start; only its logs are kept."""
+        """Do a failed or cancelled job again from its start; only its logs are kept.
+
+        Of a sweep, those of its runs that failed or were cancelled.
+        """
+        if self.job(job_id).kind == SWEEP:
+            return self._for_all(job_id, "retry", _UNFINISHED, self.retry)
         if self.job(job_id).status not in (Status.FAILED, Status.CANCELLED):
             self._refuse(job_id, "retry")
         self._remove_files(job_id, keep=(LOG, EVENTS))
         return self._requeue(job_id, "retry", forget_events=True)
 
     def resume(self, job_id: str) -> JobView:
-        """Go on with a failed or cancelled job from its last resume point."""
+        """Go on with a failed or cancelled job from its last resume point.
+
+        Of a sweep, those of its runs that failed or were cancelled; without one, from their start.
+        """
+        if self.job(job_id).kind == SWEEP:
+            return self._for_all(job_id, "resume", _UNFINISHED, self._resume_or_retry)
         if self.job(job_id).status not in (Status.FAILED, Status.CANCELLED):
             self._refuse(job_id, "resume")
-        if not (self._workspace.run_folder(job_id) / RESUME_POINT).is_file():
+        if not self.has_resume_point(job_id):
             raise JobError(f"job {job_id} has no resume point to go on from: retry it instead")
         return self._requeue(job_id, "resume", forget_events=False)
+
+    def has_resume_point(self, job_id: str) -> bool:
+        """Whether `resume` has something to go on from."""
+        folder = self._workspace.run_folder(job_id)
+        return bool(resume_points(folder)) or (folder / PLAN).is_file()
 
     def move_first(self, job_id: str) -> JobView:
         """Make a waiting job the next in line."""
@@ -159,8 +234,17 @@ class JobService:
         return self._store.rename(job_id, title) or self._refuse(job_id, "rename")
 
     def delete(self, job_id: str) -> None:
-        """Remove a job that does not run, and its folder; a promoted model is a copy and stays."""
+        """Remove a job that does not run, and its folder; a promoted model is a copy and stays.
+
+        A sweep goes with all its runs.
+        """
+        job = self.job(job_id)
+        if job.kind == SWEEP and job.status.ended:
+            for run in self._runs_of(job_id):
+                self.delete(run.id)
         if not self._store.delete(job_id):
+            if self.parts(job_id).get(Status.RUNNING):
+                raise JobError(f"cannot delete job {job_id} yet: parts of it still run")
             self._refuse(job_id, "delete")
         self._remove_files(job_id)
 
@@ -176,11 +260,36 @@ class JobService:
 
     # Within
 
+    def _runs_of(self, sweep_id: str) -> list[JobView]:
+        return self._store.jobs(MOST_RUNS, parent=sweep_id)
+
+    def _for_all(
+        self,
+        sweep_id: str,
+        verb: str,
+        statuses: Sequence[Status],
+        act: Callable[[str], object],
+    ) -> JobView:
+        """Do the same to every run of a sweep that is in one of these states."""
+        chosen = [run for run in self._runs_of(sweep_id) if run.status in statuses]
+        if not chosen:
+            self._refuse(sweep_id, verb)
+        for run in chosen:
+            with contextlib.suppress(JobError):  # it has changed its state meanwhile
+                act(run.id)
+        self._store.families.settle(sweep_id)
+        return self.job(sweep_id)
+
+    def _resume_or_retry(self, run_id: str) -> JobView:
+        return self.resume(run_id) if self.has_resume_point(run_id) else self.retry(run_id)
+
     def _requeue(self, job_id: str, verb: str, *, forget_events: bool) -> JobView:
         view = self._store.requeue(job_id, forget_events=forget_events)
         if view is None:
             self._refuse(job_id, verb)
         self._nudge(job_id)
+        if view.parent is not None:
+            self._store.families.settle(view.parent)
         return view
 
     def _refuse(self, job_id: str, verb: str) -> NoReturn:

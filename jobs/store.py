@@ -6,13 +6,14 @@ changes nothing once another one has begun. Knows nothing of queues, files or pr
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from peewee import Case, fn
+from peewee import EXCLUDED, Case, chunked, fn
 
 from jobs.database import Database
 from jobs.event_log import EventLog
+from jobs.families import Families
 from jobs.names import new_name
 from jobs.roster import Roster
 from jobs.schema import Job
@@ -23,7 +24,9 @@ from medvae.errors import JobError
 from medvae.workspace import Workspace
 
 MAX_ATTEMPTS = 3
+PART = " part"  # ends the kind of a job that only does part of its parent's work
 _SWEEP_LIMIT = 100
+_INSERT_LIMIT = 500  # rows a statement: SQLite takes 32,766 values, PostgreSQL 65,535
 _QUEUED, _RUNNING, _FAILED, _CANCELLED = (
     status.value for status in (Status.QUEUED, Status.RUNNING, Status.FAILED, Status.CANCELLED)
 )
@@ -51,6 +54,7 @@ class Store:
         self._columns = (Job, self._now.alias("now"))
         self.events = EventLog(self._database)
         self.roster = Roster(self._database)
+        self.families = Families(self._database)
 
     def close(self) -> None:
         self._database.close()
@@ -67,14 +71,19 @@ class Store:
         parent: str | None = None,
         priority: int = 0,
         max_attempts: int = MAX_ATTEMPTS,
+        waits: bool = True,
     ) -> str:
-        """Put a new job at the end of the line of its priority; returns its id."""
+        """Put a new job at the end of the line of its priority; returns its id.
+
+        waits: False for a job that no worker does, which is `running` until its family has ended.
+        """
         while True:
             job_id = new_name()
             row = Job.insert(
                 id=job_id,
                 kind=kind,
-                status=_QUEUED,
+                status=_QUEUED if waits else _RUNNING,
+                started=None if waits else self._now,
                 name=name or job_id,
                 config=config,
                 payload=payload or {},
@@ -89,6 +98,15 @@ class Store:
             if self._database.change(row.on_conflict_ignore()):
                 return job_id
 
+    def add_family(self, parent: dict[str, Any], children: Sequence[dict[str, Any]]) -> list[str]:
+        """One job that no worker does and its children, all or none (see `add` for the keys).
+
+        Returns their ids, the parent's first.
+        """
+        with self._database.transaction():
+            head = self.add(**parent, waits=False)
+            return [head, *(self.add(**child, parent=head) for child in children)]
+
     def job(self, job_id: str) -> JobView:
         found = self._database.rows(Job.select(*self._columns).where(Job.id == job_id))
         if not found:
@@ -98,10 +116,10 @@ class Store:
     def jobs(
         self, limit: int = 50, statuses: Sequence[Status] = (), parent: str | None = None
     ) -> list[JobView]:
-        """The newest first."""
+        """The newest first. Parts are listed only with their parent."""
         query = Job.select(*self._columns).order_by(Job.created.desc()).limit(limit)
-        if parent is not None:
-            query = query.where(Job.parent == parent)
+        whose = ~_is_part(Job) if parent is None else Job.parent == parent
+        query = query.where(whose)
         # One query a status: each is a short walk along an index, all in one would sort the table.
         queries = [query.where(Job.status == status.value) for status in statuses] or [query]
         found = [_view(row) for query in queries for row in self._database.rows(query)]
@@ -122,11 +140,23 @@ class Store:
         query = Job.select(fn.COUNT(Job.id)).where(Job.status == _QUEUED)
         return int(self._database.rows(query.tuples())[0][0])
 
+    def parts(self, job_id: str) -> dict[Status, int]:
+        """How many parts of a job stand where; empty for a job without parts."""
+        mine = (Job.parent == job_id) & _is_part(Job)
+        query = Job.select(Job.status, fn.COUNT(Job.id)).where(mine).group_by(Job.status)
+        return {Status(status): count for status, count in self._database.rows(query.tuples())}
+
     # The life of one attempt
 
     def claim(self, worker_id: str, lease: float, job_id: str | None = None) -> JobView | None:
-        """Take the named job or the first in line; None when there is none to take."""
-        line = Job.select(Job.id).where(Job.status == _QUEUED)
+        """Take the named job or the first in line; None when there is none to take.
+
+        A job that was split is not taken before all its parts have ended.
+        """
+        part = Job.alias()
+        unfinished = part.status.in_([_QUEUED, _RUNNING]) & (part.parent == Job.id)
+        waits = fn.EXISTS(part.select(part.id).where(unfinished & _is_part(part)))
+        line = Job.select(Job.id).where((Job.status == _QUEUED) & ~waits)
         if job_id is not None:
             line = line.where(Job.id == job_id)
         line = line.order_by(Job.priority.desc(), Job.position).limit(1)
@@ -199,6 +229,49 @@ class Store:
             raise LeaseLost(f"{job_id}, attempt {attempt}")
         return released.status
 
+    def split(self, job_id: str, attempt: int, parts: Mapping[str, dict[str, Any]]) -> list[str]:
+        """Give a job back to the line until its parts, name → payload, are done.
+
+        They stand where their parent stands; those that ended before are done again. Returns
+        their ids: none when the job was asked to stop. Raises `LeaseLost` like `finish`.
+        """
+        asked = Job.stop.is_null(False)
+        with self._database.transaction():
+            parent = self._change(
+                _current(job_id, attempt),
+                status=Case(None, [(asked, _CANCELLED)], _QUEUED),
+                ended=Case(None, [(asked, self._now)], None),
+                result={"parts": len(parts)},
+                max_attempts=Job.max_attempts + 1,
+                nudged_at=self._now,
+                lease_until=None,
+                stop=None,
+            )
+            if parent is None:
+                raise LeaseLost(f"{job_id}, attempt {attempt}")
+            if parent.status is Status.CANCELLED:
+                return []
+            position = Job.select(Job.position).where(Job.id == job_id)
+            ((place,),) = self._database.rows(position.tuples())
+            rows = [self._part(parent, place, *part) for part in parts.items()]
+            again = {
+                Job.status: _QUEUED,
+                Job.payload: EXCLUDED.payload,
+                Job.max_attempts: Job.attempt + MAX_ATTEMPTS,
+                Job.nudged_at: self._now,
+                Job.ended: None,
+                Job.error: None,
+                Job.stop: None,
+            }
+            for some in chunked(rows, _INSERT_LIMIT):
+                insert = Job.insert_many(some).on_conflict(
+                    conflict_target=[Job.id],
+                    update=again,
+                    where=Job.status.not_in([_QUEUED, _RUNNING]),
+                )
+                self._database.change(insert)
+        return [row["id"] for row in rows]
+
     # What people ask
 
     def request_stop(self, job_id: str, stop: Stop) -> JobView | None:
@@ -217,6 +290,15 @@ class Store:
             stop=None,
         )
 
+    def cancel_parts(self, job_id: str) -> None:
+        """Cancel the parts that wait, and ask those that run to end."""
+        mine = (Job.parent == job_id) & _is_part(Job)
+        idle = (Job.status == _QUEUED) | ((Job.status == _RUNNING) & (Job.lease_until < self._now))
+        self._change_all(
+            mine & idle, status=_CANCELLED, ended=self._now, lease_until=None, stop=None
+        )
+        self._change_all(mine & (Job.status == _RUNNING), stop=Stop.CANCEL.value)
+
     def requeue(self, job_id: str, *, forget_events: bool) -> JobView | None:
         """Put a failed or cancelled job back in line with fresh tries; None when it is neither."""
         with self._database.transaction():
@@ -227,6 +309,7 @@ class Store:
                 nudged_at=self._now,
                 ended=None,
                 error=None,
+                result=None,
                 stop=None,
             )
             if queued and forget_events:
@@ -247,11 +330,14 @@ class Store:
         return self._change(Job.id == job_id, name=name)
 
     def delete(self, job_id: str) -> bool:
-        """Remove a job that does not run, and its events; False when there was none to remove."""
-        gone = Job.delete().where((Job.id == job_id) & (Job.status != _RUNNING))
+        """Remove a job that does not run, with its parts and events; False when there is none."""
+        part = Job.alias()
+        runs = (part.parent == job_id) & (part.status == _RUNNING) & _is_part(part)
+        idle = (Job.status != _RUNNING) & ~fn.EXISTS(part.select(part.id).where(runs))
         with self._database.transaction():
-            deleted = bool(self._database.change(gone))
+            deleted = bool(self._database.change(Job.delete().where((Job.id == job_id) & idle)))
             if deleted:
+                self._database.change(Job.delete().where((Job.parent == job_id) & _is_part(Job)))
                 self.events.forget(job_id)
         return deleted
 
@@ -288,6 +374,26 @@ class Store:
 
     # Within
 
+    def _part(
+        self, parent: JobView, place: float, name: str, payload: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The row of a new part. Its id is also the path of its folder, inside its parent's."""
+        return {
+            "id": f"{parent.id}/{name}",
+            "kind": parent.kind + PART,
+            "status": _QUEUED,
+            "name": f"{parent.name}: {name}",
+            "config": parent.config,
+            "payload": payload,
+            "parent": parent.id,
+            "priority": parent.priority,
+            "position": place,
+            "max_attempts": MAX_ATTEMPTS,
+            "created": self._now,
+            "nudged_at": self._now,
+            "version": __version__,
+        }
+
     def _change(self, where: Any, **values: Any) -> JobView | None:
         """The one changed row, as it is after the change."""
         changed = self._change_all(where, **values)
@@ -296,6 +402,10 @@ class Store:
     def _change_all(self, where: Any, **values: Any) -> list[JobView]:
         query = Job.update(**values).where(where).returning(*self._columns)
         return [_view(row) for row in self._database.rows(query)]
+
+
+def _is_part(job: Any) -> Any:
+    return job.kind.endswith(PART)
 
 
 def _current(job_id: str, attempt: int) -> Any:

@@ -12,7 +12,8 @@ from typing import Any
 from jobs.store import Store
 from jobs.views import JobView
 from medvae.config import Config
-from medvae.engine.events import OnEvent, ShouldStop, Stop
+from medvae.engine.attempts import attempt_folder
+from medvae.engine.events import MayPublish, OnEvent, ShouldStop, Stop, always
 from medvae.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -22,21 +23,30 @@ Nudge = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Assignment:
-    """A claimed job and the place to do it in."""
+    """A claimed job and the place to do it in.
+
+    may_publish: whether the job is still this worker's; asked of the job table at that moment.
+    """
 
     job: JobView
     folder: Path
     workspace: Workspace
     device: str | None
+    may_publish: MayPublish = always
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a runner ended: `stopped` is None when it went to its end, `error` is for the user."""
+    """How a runner ended: `stopped` is None when it went to its end, `error` is for the user.
+
+    With `parts`, name → payload, the job is not at its end: it is run again once jobs of the kind
+    "KIND part" have done them all. It tells by its `result`, which is {"parts": count} then.
+    """
 
     result: dict[str, Any] = field(default_factory=dict)
     stopped: Stop | None = None
     error: str | None = None
+    parts: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
 
 Runner = Callable[[Assignment, OnEvent, ShouldStop], Outcome]
@@ -64,6 +74,7 @@ def recover(store: Store, nudge: Nudge, older_than: float) -> None:
         logger.warning("job %s lost its worker and is now %s", job.id, job.status.value)
     for job_id in store.sweep(older_than):
         nudge(job_id)
+    store.families.settle()
 
 
 def train(assignment: Assignment, on_event: OnEvent, should_stop: ShouldStop) -> Outcome:
@@ -72,7 +83,15 @@ def train(assignment: Assignment, on_event: OnEvent, should_stop: ShouldStop) ->
     config = Config.parse(assignment.job.config, f"job {assignment.job.id}")
     if assignment.device is not None:
         config = config.override({"training.device": assignment.device})
-    run = run_training(config, assignment.folder, assignment.workspace, on_event, should_stop)
+    run = run_training(
+        config,
+        assignment.folder,
+        assignment.workspace,
+        on_event,
+        should_stop,
+        attempt=attempt_folder(assignment.folder, assignment.job.attempt),
+        may_publish=assignment.may_publish,
+    )
     return Outcome(run.summary(), run.stopped)
 
 
@@ -92,9 +111,33 @@ def evaluate(assignment: Assignment, on_event: OnEvent, should_stop: ShouldStop)
     return Outcome(run.summary(), run.stopped)
 
 
+def find_device(name: str | None) -> str:
+    """The device that work will be done on, by its full name: `cuda` and `auto` may be `cuda:0`."""
+    from medvae.device import choose_compute
+
+    return str(choose_compute(name or "auto").device)
+
+
+def score(assignment: Assignment, on_event: OnEvent, should_stop: ShouldStop) -> Outcome:
+    from jobs.scoring import score_archive
+
+    return score_archive(assignment, on_event, should_stop)
+
+
+def score_part(assignment: Assignment, on_event: OnEvent, should_stop: ShouldStop) -> Outcome:
+    from jobs.scoring import score_shard
+
+    return score_shard(assignment, should_stop)
+
+
 def warm_up() -> None:
     """Import what the runners need, so that the first job does not wait for it."""
     import medvae.engine.experiment  # noqa: F401
 
 
-RUNNERS: Mapping[str, Runner] = {"train": train, "evaluate": evaluate}
+RUNNERS: Mapping[str, Runner] = {
+    "train": train,
+    "evaluate": evaluate,
+    "score": score,
+    "score part": score_part,
+}

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import FrameType
@@ -26,9 +26,10 @@ from huey.consumer import Consumer
 from jobs.attempt import LOG, Attempt
 from jobs.database import StoreUnavailable
 from jobs.failures import explain
-from jobs.queue import open_queue, queue_url
-from jobs.store import Store, database_url
-from jobs.tasks import RUNNERS, Assignment, Outcome, Runner, attach, recover, warm_up
+from jobs.locks import lock_device
+from jobs.queue import close_queue, open_queue, queue_url
+from jobs.store import PART, Store, database_url
+from jobs.tasks import RUNNERS, Assignment, Outcome, Runner, attach, find_device, recover, warm_up
 from jobs.views import JobView, Status
 from medvae.engine.events import Stop
 from medvae.errors import JobError, MedVAEError
@@ -37,6 +38,7 @@ from medvae.workspace import Workspace
 logger = logging.getLogger(__name__)
 
 _TICK = 0.1
+_NUDGED_PARTS = 100  # of a new family; each part that ends nudges for one more
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -162,7 +164,7 @@ class Worker:
             attempt.conclude(lambda: self._write_end(job, outcome))
 
     def _work(self, job: JobView, folder: Path, attempt: Attempt) -> Outcome:
-        assignment = Assignment(job, folder, self._workspace, self._device)
+        assignment = Assignment(job, folder, self._workspace, self._device, attempt.may_publish)
         try:
             with _log_into(folder / LOG):
                 logger.info("job %s (%s), attempt %d on %s", job.id, job.kind, job.attempt, self.id)
@@ -173,14 +175,24 @@ class Worker:
             return Outcome(error=explain(error, job.config, folder / LOG))
 
     def _write_end(self, job: JobView, outcome: Outcome) -> None:
+        self._write_status(job, outcome)
+        if job.parent is not None:
+            self._store.families.settle(job.parent)
+
+    def _write_status(self, job: JobView, outcome: Outcome) -> None:
         if outcome.error is not None:
             self._store.finish(job.id, job.attempt, Status.FAILED, error=outcome.error)
         elif outcome.stopped is Stop.CANCEL:
             self._store.finish(job.id, job.attempt, Status.CANCELLED)
+        elif outcome.parts:
+            for part_id in self._store.split(job.id, job.attempt, outcome.parts)[:_NUDGED_PARTS]:
+                self._nudge(part_id)
         elif outcome.stopped is not Stop.PAUSE:
             self._store.finish(job.id, job.attempt, Status.SUCCEEDED, outcome.result)
         elif self._store.release(job.id, job.attempt) is Status.QUEUED:
             self._nudge(job.id)
+        if job.kind.endswith(PART) and job.parent is not None:
+            self._nudge(job.parent)  # whatever is next in line: another part, or the parent itself
 
 
 class _Consumer(Consumer):  # type: ignore[misc]
@@ -215,12 +227,26 @@ def run_worker(
     runners: Mapping[str, Runner] = RUNNERS,
     timing: Timing | None = None,
 ) -> None:
-    """Work on the workspace's jobs until told to leave.
+    """Work on the workspace's jobs until told to leave. Raises `MedVAEError`.
 
+    device: has one worker on this machine at a time.
     watch_stdin: leave when standard input ends, which is how a parent's death shows.
     """
     logging.basicConfig(level=logging.INFO, format=_LOG_FORMAT)
     logging.getLogger("huey").setLevel(logging.WARNING)
+    if runners is RUNNERS:
+        device = find_device(device)
+    with lock_device(workspace, device) if device else nullcontext():
+        _work(workspace, device, watch_stdin, runners, timing)
+
+
+def _work(
+    workspace: Workspace,
+    device: str | None,
+    watch_stdin: bool,
+    runners: Mapping[str, Runner],
+    timing: Timing | None,
+) -> None:
     store, queue = Store(database_url(workspace)), open_queue(queue_url(workspace))
     worker = Worker(store, queue, workspace, runners=runners, device=device, timing=timing)
     if runners is RUNNERS:
@@ -228,7 +254,7 @@ def run_worker(
     if watch_stdin:
         threading.Thread(target=_leave_at_end_of_input, args=[worker], daemon=True).start()
     worker.run()
-    queue.storage.close()
+    close_queue(queue)
     store.close()
 
 

@@ -73,13 +73,10 @@ class PatchConfig(Section):
     """The second task: telling and locating patches pasted into healthy images."""
 
     weight: float = Field(
-        2000.0, ge=0, le=1e6, description="Weight of the patch map's error beside MSE + beta x KLD."
+        1.0, ge=0, le=1000, description="Weight of the patch map's error beside MSE + beta x KLD."
     )
-    share: float = Field(0.5, ge=0, le=1, description="Share of the images that get a patch.")
-    patches: int = Field(2, ge=1, le=8, description="Most patches an image.")
-    painted: float = Field(
-        0.25, ge=0, le=1, description="Share of patches that are re-toned instead of moved."
-    )
+    share: float = Field(0.7, ge=0, le=1, description="Share of the images that get a patch.")
+    patches: int = Field(3, ge=1, le=8, description="Most patches an image.")
     reacquire: float = Field(
         1.0, ge=0, le=1, description="Strength of exposure, sharpness, noise and border changes."
     )

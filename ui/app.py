@@ -7,6 +7,8 @@ import logging
 import signal
 import socket
 import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -16,9 +18,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from jobs.launcher import WorkerProcess
+from jobs.launcher import WorkerProcess, worker_commands
 from jobs.service import JobService
-from jobs.views import Status
 from medvae.config import Config
 from medvae.data.catalog import find_images
 from medvae.data.sources import resolve_root
@@ -40,21 +41,27 @@ logger = logging.getLogger(__name__)
 TITLE = "MED-ANOMALY-VAE"
 LARGEST_UPLOAD = "200mb"  # a file
 UPLOADS_KEPT = (600, 600)  # seconds: how often is looked for forgotten uploads, and their age
+QUEUE_REST = 0.05  # seconds, as on Windows; with 0.001 an idle page takes 5 % of a core
 LOCAL_NAMES = ("localhost", "127.0.0.1", "*.gradio.live")
 DEMO = "Demo on phantoms"
 
 
 def build_context(
-    workspace: Workspace, service: JobService, worker: WorkerProcess | None = None
+    workspace: Workspace,
+    service: JobService,
+    worker: WorkerProcess | None = None,
+    data: str | None = None,
 ) -> Context:
     """What all pages share."""
     model = ActiveModel(workspace)
-    return Context(workspace, service, model, Histories(service), RecentResults(), worker)
+    return Context(workspace, service, model, Histories(service), RecentResults(), worker, data)
 
 
 def build_app(context: Context) -> gr.Blocks:
     """The page: head, three tabs, and the URL that says where one is."""
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=UPLOADS_KEPT) as page:
+    with gr.Blocks(
+        title=TITLE, analytics_enabled=False, delete_cache=UPLOADS_KEPT, fill_width=True
+    ) as page:
         build_header(context)
         run = gr.Textbox("", visible=False)
         query = gr.Textbox("", visible=False)
@@ -63,7 +70,7 @@ def build_app(context: Context) -> gr.Blocks:
             with gr.Tab("Detect", id="detect") as detect:
                 build_detect_tab(context, detect)
             with gr.Tab("Train", id="train") as train:
-                build_train_tab(context, train, run)
+                build_train_tab(context, page, train, run)
             with gr.Tab("Runs", id="runs") as runs:
                 build_runs_tab(context, runs, run)
         route: dict[str, Any] = {
@@ -78,8 +85,6 @@ def build_app(context: Context) -> gr.Blocks:
         page.load(**route)
         page.load(None, js="medvae.restoreTheme")
         follow.click(**route)
-        for tab in (detect, train, runs):
-            tab.select(None, js=f"() => medvae.show({{ tab: '{tab.id}' }})")
     return page
 
 
@@ -95,6 +100,7 @@ def launch_page(page: gr.Blocks, host: str, port: int, share: bool = False) -> s
     Raises `MedVAEError` when the port is taken. Without a way to the outside, `share` only says so.
     """
     _refuse_taken_port(host, port)
+    page._queue.sleep_when_free = QUEUE_REST
     page.launch(
         server_name=host,
         server_port=port,
@@ -114,7 +120,7 @@ def launch_page(page: gr.Blocks, host: str, port: int, share: bool = False) -> s
     )
     if share and not page.share_url:
         logger.warning("no public link could be made: the page is only at its local address")
-    return page.share_url or page.local_url
+    return page.share_url or str(page.local_url)
 
 
 def serve(
@@ -124,12 +130,19 @@ def serve(
     share: bool = False,
     data: str | None = None,
     demo: bool = True,
+    devices: str | None = None,
+    on_open: Callable[[str], None] = lambda address: None,
 ) -> None:
-    """Run page and worker until SIGINT or SIGTERM, then end both. Raises `MedVAEError`."""
+    """Run page and workers until SIGINT or SIGTERM, then end all. Raises `MedVAEError`.
+
+    devices: a comma list with a worker for each; `none` when the workers run elsewhere.
+    on_open: told the page's address.
+    """
+    commands = worker_commands(devices)
     config = first_run(workspace, data)
     service = JobService(workspace)
-    worker = WorkerProcess(on_death=service.worker_died)
-    context = build_context(workspace, service, worker)
+    workers = [WorkerProcess(command, on_death=service.worker_died) for command in commands]
+    context = build_context(workspace, service, workers[0] if workers else None, config.data.root)
     page = build_app(context)
     over = threading.Event()
     before = {
@@ -138,7 +151,9 @@ def serve(
     }
     try:
         address = launch_page(page, host, port, share)
-        worker.start()
+        on_open(address)
+        for worker in workers:
+            worker.start()
         context.model.warm_up()
         service.recover()
         if (demo or data) and is_first_start(workspace, service):
@@ -147,7 +162,8 @@ def serve(
         while not over.wait(0.5):
             pass
     finally:
-        worker.stop()
+        for worker in workers:
+            worker.stop()
         page.close(verbose=False)
         service.close()
         for number, handler in before.items():
@@ -159,7 +175,8 @@ def first_run(workspace: Workspace, data: str | None) -> Config:
     """What is trained at the first start. Raises `MedVAEError` when `data` is no data set."""
     if data is None:
         return Config.load("quick")
-    config = Config.load("default").override({"data.root": data})
+    root = str(Path(data).expanduser().resolve())  # the worker has another working directory
+    config = Config.load("default").override({"data.root": root})
     find_images(config.data, resolve_root(config.data, workspace, lambda *_: None))
     return config
 
@@ -169,7 +186,8 @@ def is_first_start(workspace: Workspace, service: JobService) -> bool:
 
 
 def _refuse_taken_port(host: str, port: int) -> None:
-    with socket.socket() as probe:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))

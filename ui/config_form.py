@@ -93,13 +93,9 @@ def values_of(config: Config) -> list[Any]:
 
 
 def describe_preset(name: str) -> str:
-    """The comment at the top of a preset's file, as one paragraph."""
-    words: list[str] = []
-    for line in (CONFIGS / f"{name}.yaml").read_text(encoding="utf-8").splitlines():
-        if not line.startswith("#"):
-            break
-        words.append(line.lstrip("# ").strip())
-    return " ".join(words)
+    """The comment on the first line of a preset's file."""
+    with (CONFIGS / f"{name}.yaml").open(encoding="utf-8") as file:
+        return file.readline().lstrip("# ").strip()
 
 
 def _field(section: str, name: str, info: FieldInfo) -> FormField:
@@ -156,7 +152,7 @@ def _all_faults(error: ValidationError, found: list[Fault]) -> list[Fault]:
         dotted = ".".join(str(part) for part in fault["loc"][:2])
         label = labels.get(dotted, dotted)
         if label not in empty:
-            message = fault["msg"].removeprefix("Value error, ")
+            message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
             given = "" if fault["type"] == "value_error" else f" (found {fault['input']})"
             found.append((label, message[0].lower() + message[1:] + given))
     return found

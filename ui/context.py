@@ -4,10 +4,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
 
+from jobs.database import StoreUnavailable
 from jobs.launcher import WorkerProcess
 from jobs.service import JobService
 from medvae.errors import MedVAEError
@@ -22,7 +23,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Context:
-    """`worker` is None when the workers run elsewhere."""
+    """`worker` is None when the workers run elsewhere; `data` is the folder named at the start."""
 
     workspace: Workspace
     service: JobService
@@ -30,6 +31,7 @@ class Context:
     histories: Histories
     results: RecentResults
     worker: WorkerProcess | None = None
+    data: str | None = None
     born: float = field(default_factory=time.monotonic)
 
 
@@ -44,3 +46,16 @@ def told(handler: Callable[P, R]) -> Callable[P, R]:
             raise gr.Error(str(error), print_exception=False) from None
 
     return with_message
+
+
+def patient(handler: Callable[P, R]) -> Callable[P, R | dict[str, Any]]:
+    """For what is asked every second: while the job table is away, the page stays as it is."""
+
+    @wraps(handler)
+    def with_patience(*args: P.args, **kwargs: P.kwargs) -> R | dict[str, Any]:
+        try:
+            return handler(*args, **kwargs)
+        except StoreUnavailable:
+            return gr.skip()
+
+    return with_patience

@@ -8,16 +8,21 @@ from typing import Any
 
 import gradio as gr
 
-from jobs.views import JobView, Status
 from ui import detect_views as views
-from ui.context import Context, told
+from ui.context import Context, patient, told
 from ui.looking import Look, OnProgress, Unreadable, look_at_files, look_at_test_images
-from ui.pictures import png_uri
+from ui.models import ModelView, describe
+from ui.pictures import figure_uri, png_uri
+from ui.results import Results
+from ui.theme import canvas
+from ui.train_tab import newest_run
+from ui.train_views import doing
 from ui.views import interval
 
 SHOWS_PROGRESS_FROM = 5  # images
 CARD_IMAGES = 5  # of a report card
-PERIOD = 2.0
+PERIOD = 3.0
+FORMATS = "JPEG, PNG (8 or 16 bit), TIFF, WebP or BMP; several at once."
 KINDS = [("Healthy", "normal"), ("Sick", "sick"), ("Both", "both")]
 
 
@@ -25,7 +30,7 @@ def build_detect_tab(context: Context, tab: gr.Tab) -> None:
     """Controls at the left, results at the right. Nothing is kept but a key to the last results."""
     with gr.Row(elem_classes="workbench"):
         with gr.Column(scale=0, min_width=300, elem_classes="controls"):
-            gr.HTML('<h2 class="step">Drop X-rays</h2>')
+            canvas('<h2 class="step">Drop X-rays</h2>')
             files = gr.File(
                 file_count="multiple",
                 show_label=False,
@@ -33,17 +38,22 @@ def build_detect_tab(context: Context, tab: gr.Tab) -> None:
                 elem_id="upload",
                 height=150,
             )
-            gr.HTML('<h2 class="step">Or look at test images</h2>')
+            canvas(f'<p class="meta">{FORMATS}</p>')
+            canvas('<h2 class="step">Or look at test images</h2>')
             with gr.Group():
                 which = gr.Radio(KINDS, value="both", label="Which", elem_id="sample-which")
                 with gr.Row():
-                    number = gr.Number(6, label="How many", precision=0, elem_id="sample-number")
-                    seed = gr.Number(0, label="Seed", precision=0, elem_id="sample-seed")
+                    number = gr.Number(
+                        6, label="How many", precision=0, min_width=80, elem_id="sample-number"
+                    )
+                    seed = gr.Number(
+                        0, label="Seed", precision=0, min_width=80, elem_id="sample-seed"
+                    )
             sample = gr.Button("Show test images", elem_id="sample")
-        with gr.Column(scale=1, min_width=320):
-            results = gr.HTML(elem_id="results")
+        with gr.Column(scale=1, min_width=320, elem_id="looks"):
             draw = gr.Button("Draw report card", elem_id="draw-card", visible=False)
-            card = gr.HTML(elem_id="card")
+            card = canvas(elem_id="card")
+            results = canvas(elem_id="results")
     key = gr.Textbox("", visible=False)
     seen = gr.Textbox("", visible=False)
 
@@ -65,13 +75,14 @@ def show_files(context: Context, files: list[str] | None, progress: Any = gr.Pro
     """Results of uploaded files, which are deleted whatever happens."""
     paths = [Path(file) for file in files or []]
     try:
-        looks = look_at_files(context.model.detector(), paths, _reporter(progress))
+        detector = context.model.detector()
+        looks = look_at_files(detector, paths, _reporter(progress))
     finally:
         for path in paths:
             with contextlib.suppress(OSError):
                 path.unlink()
                 path.parent.rmdir()
-    return *_present(context, looks), None
+    return *_present(context, looks, describe(detector)), None
 
 
 @told
@@ -83,15 +94,16 @@ def show_sample(
     progress: Any = gr.Progress(),  # noqa: B008
 ) -> Any:
     """Results of images drawn from the model's own test split."""
+    detector = context.model.detector()
     looks = look_at_test_images(
-        context.model.detector(),
+        detector,
         context.workspace,
         which,
         max(1, number or 1),
         abs(seed or 0),
         _reporter(progress),
     )
-    return _present(context, looks)
+    return _present(context, looks, describe(detector))
 
 
 @told
@@ -99,12 +111,12 @@ def show_report_card(context: Context, key: str) -> str:
     """The card of the first images shown, drawn in a folder that is gone at once."""
     from medvae.engine.report_card import draw_report_card
 
-    detections = context.results.get(key)
-    model = context.model.look()
+    results = context.results.get(key)
+    model = results.model
     auroc = model.metrics["auroc"][model.metrics["score"]] if model.metrics else None
     with tempfile.TemporaryDirectory() as folder:
         drawn = draw_report_card(
-            detections,
+            results.detections,
             Path(folder) / "card.png",
             model.run,
             "images shown on the page",
@@ -114,28 +126,33 @@ def show_report_card(context: Context, key: str) -> str:
     return views.report_card(uri, f"report-card-{model.run}.png")
 
 
+@patient
 def refresh_intro(context: Context, key: str, seen: str) -> Any:
     """What an empty tab says, as long as there are no results on it."""
     if key:
         return gr.skip()
-    text = views.intro(context.model.look(), _training(context))
+    model = context.model.look()
+    example = figure_uri(context.workspace.run_folder(model.run) / "report_card.png")
+    training = _training(context) if model.status == "absent" else ""
+    text = views.intro(model, training, example)
     token = str(hash(text))
     return gr.skip() if token == seen else (text, token)
 
 
-def _present(context: Context, looks: list[Look | Unreadable]) -> tuple[Any, ...]:
+def _present(context: Context, looks: list[Look | Unreadable], model: ModelView) -> tuple[Any, ...]:
     detections = [look.detection for look in looks if isinstance(look, Look)]
-    key = context.results.keep(detections[:CARD_IMAGES])
-    html = views.draw_results(looks, context.model.look())
+    key = context.results.keep(Results(detections[:CARD_IMAGES], model))
+    html = views.draw_results(looks, model)
     return html, key, gr.Button(visible=bool(detections)), ""
 
 
-def _training(context: Context) -> JobView | None:
-    """The run that will end first."""
-    active = context.service.jobs(50, [Status.RUNNING, Status.QUEUED])
-    trainings = [job for job in active if job.kind == "train"]
-    running = [job for job in trainings if job.status is Status.RUNNING]
-    return next(iter(running or trainings[::-1]), None)
+def _training(context: Context) -> str:
+    """What the run that brings the first model is doing; empty when there is none."""
+    job = newest_run(context)
+    if job is None or job.status.ended:
+        return ""
+    words, bars = doing(job, context.histories.of(job), None, has_worker=True)
+    return words + bars
 
 
 def _reporter(progress: Any) -> OnProgress:

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from functools import lru_cache
 from html import escape
 
-from jobs.views import JobView
 from medvae.engine.overlay import SCALE, colour_bar
 from ui.looking import Look, Unreadable
 from ui.models import ModelView
 from ui.pictures import to_uri
 from ui.places import Place
 from ui.plots import short
-from ui.views import NOTICE, count, link, notice
+from ui.views import NOTICE, count, link, notice, percent
 
 TRUTH_WORDS = {"normal": "labelled healthy", "sick": "labelled sick"}
 
@@ -29,7 +28,8 @@ def draw_results(looks: Sequence[Look | Unreadable], model: ModelView) -> str:
     seen = [look for look in looks if isinstance(look, Look)]
     head = f'<header class="summary"><p>{summary(seen, len(looks))}</p>{_context(model)}</header>'
     figures = score_table(seen) if seen else ""
-    return f'<div class="results">{head}{legend()}<div class="cards">{cards}</div>{figures}</div>'
+    bar = legend(seen[0].detection.pixel_threshold) if seen else ""
+    return f'<div class="results">{head}{bar}<div class="cards">{cards}</div>{figures}</div>'
 
 
 def summary(seen: Sequence[Look], total: int) -> str:
@@ -92,19 +92,21 @@ def rarity(p_value: float, validation_images: int) -> str:
     return f"More unusual than {share:.1f} % of healthy validation images"
 
 
-@lru_cache(maxsize=1)
-def legend() -> str:
+@lru_cache(maxsize=4)
+def legend(pixel_threshold: float) -> str:
     """The colours of the heatmap, with their unit."""
     marks = "".join(f"<span>{mark:+.0f}</span>" if mark else "<span>0</span>" for mark in (
         -SCALE, -SCALE / 2, 0, SCALE / 2, SCALE
     ))  # fmt: skip
+    bar = to_uri(colour_bar(256, 10, pixel_threshold))
     meaning = (
         "z-score: the difference from the healthy counterpart, in units of how much healthy "
-        "images differ at that place. The scale is the same for every image."
+        "images differ at that place. Differences that healthy images show too stay unpainted. The "
+        "scale is the same for every image."
     )
     return (
         f'<div class="legend" title="{meaning}"><span>Darker than healthy</span>'
-        f'<div><img src="{to_uri(colour_bar(256, 10))}" alt="colour bar, blue to yellow">'
+        f'<div><img src="{bar}" alt="colour bar, blue to yellow">'
         f'<div class="marks">{marks}</div></div><span>Brighter than healthy</span>'
         '<span class="unit">z-score of the difference</span></div>'
     )
@@ -145,8 +147,11 @@ def report_card(uri: str, file_name: str) -> str:
     )
 
 
-def intro(model: ModelView, training: JobView | None) -> str:
-    """What the tab says before there are results."""
+def intro(model: ModelView, training: str = "", example: str | None = None) -> str:
+    """What the tab says before there are results.
+
+    training: what the run that will bring a model is doing, as HTML. example: a report card's URI.
+    """
     if model.status == "loading":
         return notice("One moment", "The model is being loaded.")
     if model.status == "damaged":
@@ -160,16 +165,24 @@ def intro(model: ModelView, training: JobView | None) -> str:
             "No X-ray at hand? <b>Show test images</b> takes some that this model never learnt "
             "from, and whose label is known.",
             "Uploads are read, shown and deleted: nothing of them stays on the disk.",
-            f"{NOTICE}.",
-        )
-    if training is not None:
-        see = link(Place("train", training.id), "Watch it learn")
+        ) + (_example(example) if example else "")
+    if training:
+        see = link(Place("train"), "Watch it learn")
         return notice(
             "The first model is being trained",
-            f"{see}; as soon as it is finished, drop an X-ray here.",
+            training,
+            f"{see}, or wait here: as soon as it is finished, you can drop an X-ray.",
         )
     go = link(Place("train"), "Train tab")
     return notice("No model yet", f"Train one on the {go}: a minute is enough for a first try.")
+
+
+def _example(uri: str) -> str:
+    return (
+        '<figure class="panel example"><figcaption>What to expect: sick test images that this '
+        'model never learnt from</figcaption><img class="wide" src="' + uri + '" '
+        'alt="Five sick test images, their healthy counterparts and heatmaps"></figure>'
+    )
 
 
 def _row(look: Look) -> str:
@@ -187,8 +200,8 @@ def _context(model: ModelView) -> str:
     """The model that said so: no verdict without it."""
     if math.isfinite(model.threshold):
         rule = (
-            f"threshold {short(model.threshold)}, which {model.target_fpr:.0%} of healthy images "
-            "exceed by mistake"
+            f"threshold {short(model.threshold)}, which {percent(model.target_fpr)} of healthy "
+            "images exceed by mistake"
         )
     else:
         rule = "too few healthy validation images for a threshold: nothing is called unusual"

@@ -6,22 +6,24 @@ from html import escape
 
 import gradio as gr
 
+from jobs.database import StoreUnavailable
 from jobs.views import Status, WorkerView
 from ui.context import Context
 from ui.models import ModelView
 from ui.places import Place
 from ui.plots import short
-from ui.views import NOTICE, clock, count, link
+from ui.theme import canvas
+from ui.views import NOTICE, clock, count, link, percent
 
-PERIOD = 2.5  # seconds between two looks
+PERIOD = 3.0  # seconds between two looks
 RESTART_SHOWN = 600.0  # seconds for which the page tells that the worker died
 STARTING = 20.0  # seconds that a worker may take to give its first sign of life
 
 BRAND = f"""
 <div class="brand">
   <h1>MED-ANOMALY-VAE</h1>
-  <p>Learns healthy chest X-rays, shows where another one differs.
-     <strong>{NOTICE}.</strong></p>
+  <p>Learns healthy chest X-rays, shows where another one differs.</p>
+  <p><strong>{NOTICE}.</strong></p>
 </div>
 """
 THEME_SWITCH = (
@@ -33,8 +35,8 @@ THEME_SWITCH = (
 def build_header(context: Context) -> None:
     """The brand at the left, the live chips at the right."""
     with gr.Row(elem_id="header"):
-        gr.HTML(BRAND, elem_id="brand")
-        chips = gr.HTML(draw_chips(context), elem_id="chips")
+        canvas(BRAND, elem_id="brand")
+        chips = canvas(draw_chips(context), elem_id="chips")
     seen = gr.Textbox("", visible=False)
     gr.Timer(PERIOD).tick(
         partial(refresh_chips, context),
@@ -80,7 +82,7 @@ def model_chip(view: ModelView) -> str:
     meaning = (
         "The model that the Detect tab uses. AUROC: chance that it scores a sick test image above "
         "a healthy one (0.5 is guessing, 1 is perfect). Threshold: images that score above it "
-        f"are called unusual; {view.target_fpr:.0%} of healthy images are, by mistake."
+        f"are called unusual; {percent(view.target_fpr)} of healthy images are, by mistake."
     )
     name = link(Place("runs", view.run), view.run)
     return (
@@ -107,6 +109,13 @@ def chip(style: str, text: str, meaning: str, elem_id: str = "") -> str:
 
 def _worker_state(context: Context) -> tuple[str, str, str]:
     """Style, text and meaning of the worker chip."""
+    try:
+        return _worker_now(context)
+    except StoreUnavailable as error:
+        return "bad", "Job table does not answer", str(error)
+
+
+def _worker_now(context: Context) -> tuple[str, str, str]:
     alive = [worker for worker in context.service.workers() if worker.alive]
     waiting = len(context.service.jobs(500, [Status.QUEUED]))
     restarted = _restart_note(context)

@@ -55,11 +55,28 @@ class RunHistory:
             return replace(self, progress=event, preparing=None)
         if isinstance(event, EpochEnded):
             self.epochs[event.epoch] = event
-        elif isinstance(event, SamplesDrawn):
+            return replace(self, progress=self._after_epoch(event), preparing=None)
+        if isinstance(event, SamplesDrawn):
             self.samples[event.epoch] = event.path
         elif isinstance(event, RunEnded):
             return replace(self, ended=event)
         return self
+
+    def _after_epoch(self, ended: EpochEnded) -> Progress:
+        """Where the run stands between two epochs; short ones tell nothing else of themselves."""
+        steps = self.started.steps_per_epoch if self.started else 1
+        is_last = ended.epoch == ended.epochs
+        return Progress(
+            ended.epoch if is_last else ended.epoch + 1,
+            ended.epochs,
+            steps if is_last else 0,
+            steps,
+            ended.loss,
+            ended.mse,
+            ended.kld,
+            ended.images_per_second,
+            ended.seconds * (ended.epochs - ended.epoch),
+        )
 
 
 class Histories:

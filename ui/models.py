@@ -97,7 +97,7 @@ class ActiveModel:
         if stamp is not None:
             try:
                 self._detector = AnomalyDetector.load(self._path)
-                view = _describe(self._detector)
+                view = describe(self._detector)
             except MedVAEError as error:
                 view = ModelView("damaged", message=str(error))
         self._view, self._stamp = view, stamp
@@ -110,7 +110,8 @@ class ActiveModel:
         return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def _describe(detector: "AnomalyDetector") -> ModelView:
+def describe(detector: "AnomalyDetector") -> ModelView:
+    """What a loaded detector says of itself."""
     from medvae.engine.scores import DEFAULT_SCORE
 
     target_fpr = detector.config.detection.target_fpr

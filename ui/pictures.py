@@ -47,7 +47,7 @@ def png_uri(data: bytes) -> str:
 
 
 def figure_uri(path: Path, width: int = CARD_WIDTH) -> str | None:
-    """A picture file at most `width` pixels wide, as a PNG data URI; None when it is gone."""
+    """A picture file at most `width` pixels wide, as a data URI; None when it is gone."""
     try:
         return _figure(path, path.stat().st_mtime_ns, width)
     except OSError:
@@ -69,21 +69,21 @@ def film_frames(path: Path) -> tuple[list[str], list[str]] | None:
 @functools.lru_cache(maxsize=16)
 def _figure(path: Path, modified_ns: int, width: int) -> str:
     with Image.open(path) as picture:
-        if picture.width <= width:
-            return png_uri(path.read_bytes())
-        height = round(picture.height * width / picture.width)
-        shown = picture.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    shown.save(buffer, format="PNG")
-    return png_uri(buffer.getvalue())
+        shown = picture.convert("RGB")
+    if shown.width > width:
+        height = round(shown.height * width / shown.width)
+        shown = shown.resize((width, height), Image.Resampling.LANCZOS)
+    return to_uri(np.asarray(shown))
 
 
 @functools.lru_cache(maxsize=256)
 def _film(path: Path, modified_ns: int) -> tuple[list[str], list[str]]:
     with Image.open(path) as strip:
-        side = strip.height // 2
+        side = strip.height / 2
+        number = round(strip.width / side)
+        step = strip.width / number
         rows = [
-            [strip.crop((x, top, x + side, top + side)) for x in range(0, strip.width, side)]
+            [strip.crop((n * step, top, (n + 1) * step, top + side)) for n in range(number)]
             for top in (0, side)
         ]
     originals, reconstructions = (

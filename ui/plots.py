@@ -40,7 +40,7 @@ def line_chart(title: str, unit: str, lines: Sequence[Line], marked: float | Non
     ]
     return (
         f'<figure class="chart"><figcaption><strong>{escape(title)}</strong> '
-        f'<span class="unit">{escape(unit)}</span>{_legend(drawn)}</figcaption>'
+        f'<span class="unit">{escape(unit)}</span><p>{_legend(drawn)}</p></figcaption>'
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         f'aria-label="{escape(title)} by epoch, newest: {escape(newest)}">{"".join(parts)}</svg>'
         "</figure>"
@@ -154,6 +154,7 @@ def _readouts(lines: Sequence[Line], x_axis: _Axis) -> str:
 
 def _legend(lines: Sequence[Line]) -> str:
     return "".join(
-        f'<span class="key {line.style}">{escape(line.name)} <b>{short(line.points[-1][1])}</b></span>'
+        f'<span class="key {line.style}">{escape(line.name)} '
+        f"<b>{short(line.points[-1][1])}</b></span>"
         for line in lines
     )

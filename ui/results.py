@@ -7,9 +7,11 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from medvae.errors import DataError
+from ui.models import ModelView
 
 if TYPE_CHECKING:
     from medvae.engine.detector import Detection
@@ -18,22 +20,30 @@ KEPT_RESULTS = 32
 KEPT_SECONDS = 30 * 60.0
 
 
+@dataclass(frozen=True)
+class Results:
+    """Detections and the model that made them."""
+
+    detections: "list[Detection]"
+    model: ModelView
+
+
 class RecentResults:
     """A bounded memory of detections, shared by all pages; keys cannot be guessed."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, tuple[float, list[Detection]]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[float, Results]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def keep(self, detections: "list[Detection]") -> str:
+    def keep(self, results: Results) -> str:
         """Returns the key to get them back with."""
         key = secrets.token_urlsafe(16)
         with self._lock:
-            self._kept[key] = (time.monotonic(), detections)
+            self._kept[key] = (time.monotonic(), results)
             self._forget_old()
         return key
 
-    def get(self, key: str) -> "list[Detection]":
+    def get(self, key: str) -> Results:
         """Raises `DataError` when they are no longer held."""
         with self._lock:
             self._forget_old()

@@ -8,11 +8,13 @@ from typing import Any
 
 import gradio as gr
 
+from jobs.database import StoreUnavailable
 from jobs.views import JobView, Status
 from medvae.engine.events import Stop
 from medvae.errors import JobError
-from ui.context import Context, told
-from ui.runs_views import Row, details, runs_table
+from ui.context import Context, patient, told
+from ui.runs_views import Row, figures, heading, records, runs_table
+from ui.theme import canvas
 from ui.train_tab import stop_run
 from ui.train_views import curves, unknown_run
 
@@ -23,7 +25,8 @@ MODEL = "best.pth"
 
 def build_runs_tab(context: Context, tab: gr.Tab, run: gr.Textbox) -> None:
     """The table above, the chosen run with its buttons below."""
-    table = gr.HTML(elem_id="runs")
+    table = canvas(elem_id="runs")
+    head = canvas(elem_id="run-head")
     with gr.Row(elem_classes="actions"):
         use = gr.Button("Use this model for Detect", variant="primary", elem_id="use-model")
         keep = gr.Button("Stop and keep", elem_id="run-stop-keep")
@@ -31,14 +34,18 @@ def build_runs_tab(context: Context, tab: gr.Tab, run: gr.Textbox) -> None:
         retry = gr.Button("Retry from the start", elem_id="run-retry")
         cancel = gr.Button("Cancel run", elem_id="run-cancel")
         delete = gr.Button("Delete", elem_id="run-delete")
-    about = gr.HTML(elem_id="run-details")
+    about = [
+        canvas(elem_id="run-figures"),
+        canvas(elem_id="run-curves"),
+        canvas(elem_id="run-records"),
+    ]
     seen = gr.Textbox("", visible=False)
 
     buttons = [use, keep, resume, retry, cancel, delete]
     live: dict[str, Any] = {
         "fn": partial(show_runs, context),
         "inputs": [run, seen],
-        "outputs": [table, about, *buttons, seen],
+        "outputs": [table, head, *about, *buttons, seen],
         "show_progress": "hidden",
         "queue": False,
         "trigger_mode": "once",
@@ -60,20 +67,19 @@ def build_runs_tab(context: Context, tab: gr.Tab, run: gr.Textbox) -> None:
     ).then(**live)
 
 
-@told
+@patient
 def show_runs(context: Context, run: str, seen: str) -> Any:
-    """Table, details, six buttons and a token; only what has changed since the token."""
+    """Table, heading, three parts of details, six buttons, a token; only what is new since that."""
     rows = list_rows(context)
     chosen = next((row for row in rows if row.job.id == run), None) or _older(context, run)
-    table = runs_table(rows, run)
-    about = _about(context, chosen, run)
-    tokens = [str(hash(table)), str(hash(about))]
-    known = [*seen.split("|"), ""]
-    if tokens == known[:2]:
+    parts = [runs_table(rows, run), *_about(context, chosen, run)]
+    tokens = [str(hash(part)) for part in parts]
+    known = seen.split("|")
+    if tokens == known:
         return gr.skip()
+    known += [""] * len(parts)
     return (
-        gr.skip() if tokens[0] == known[0] else table,
-        gr.skip() if tokens[1] == known[1] else about,
+        *(gr.skip() if t == k else part for part, t, k in zip(parts, tokens, known, strict=False)),
         *(gr.Button(visible=possible) for possible in possible_actions(context, chosen)),
         "|".join(tokens),
     )
@@ -134,17 +140,21 @@ def delete_run(context: Context, run: str) -> Any:
     return ""
 
 
-def _about(context: Context, chosen: Row | None, run: str) -> str:
+def _about(context: Context, chosen: Row | None, run: str) -> tuple[str, str, str, str]:
+    """Heading, figures, curves and records of the chosen run."""
     if chosen is None:
-        return unknown_run(run) if run else ""
-    folder = context.workspace.run_folder(chosen.job.id)
-    return details(chosen, curves(chosen.history), folder)
+        return unknown_run(run) if run else "", "", "", ""
+    job = chosen.job
+    folder = context.workspace.run_folder(job.id)
+    return heading(chosen), figures(job), curves(chosen.history), records(job, folder)
 
 
 def _older(context: Context, run: str) -> Row | None:
     """A run that the table is too short for."""
     try:
         job: JobView = context.service.job(run)
+    except StoreUnavailable:
+        raise
     except JobError:
         return None
     return Row(job, context.histories.of(job), job.id == context.model.look().run)

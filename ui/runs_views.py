@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from jobs.views import JobView
+from jobs.views import JobView, Status
 from ui.history import RunHistory
 from ui.pictures import figure_uri
 from ui.places import Place
@@ -24,6 +24,7 @@ from ui.views import (
     moment,
     notice,
     panel,
+    percent,
     tile,
     tiles,
 )
@@ -72,23 +73,33 @@ def runs_table(rows: Sequence[Row], chosen: str) -> str:
     )
 
 
-def details(row: Row, charts: str, folder: Path) -> str:
-    """Everything about one job: figures, curves, evaluation pictures, settings and files."""
+def heading(row: Row) -> str:
+    """What job this is, and how it stands."""
     job = row.job
     use = '<span class="badge in-use">used by Detect</span>' if row.in_use else ""
     kind = "Training" if job.kind == "train" else job.kind.capitalize()
-    head = (
-        f'<header class="run-head"><h2>{escape(job.name)}</h2>{badge(job)}{use}'
-        f'<p class="meta">{kind} on {escape(data_name(job.config))}, queued '
-        f"{moment(job.created)}, ran {duration(job.seconds)}</p></header>"
-    )
+    on = f" on {escape(data_name(job.config))}" if job.config else ""
+    ran = "running for" if job.status is Status.RUNNING else "ran"
     error = f'<p class="error" role="alert">{escape(job.error)}</p>' if job.error else ""
+    return (
+        f'<header class="run-head"><h2>{escape(job.name)}</h2>{badge(job)}{use}'
+        f'<p class="meta">{kind}{on}, queued {moment(job.created)}, {ran} {duration(job.seconds)}'
+        f"</p>{error}</header>"
+    )
+
+
+def figures(job: JobView) -> str:
+    """What the evaluation found, or why there is none."""
     evaluation = (job.result or {}).get("evaluation")
-    figures = evaluation_figures(evaluation) if evaluation else _not_evaluated(job)
+    return evaluation_figures(evaluation) if evaluation else _not_evaluated(job)
+
+
+def records(job: JobView, folder: Path) -> str:
+    """What does not change any more: pictures of the evaluation, settings, files."""
     home = folder.parent / job.payload["run"] if "run" in job.payload else folder
     return (
-        f'<div class="details">{head}{error}{figures}{charts}{_pictures(home, folder)}'
-        f"{_settings(job.config)}{_files(job, folder)}</div>"
+        f'<div class="details">{_pictures(home, folder)}{_settings(job.config)}'
+        f"{_files(job, folder)}</div>"
     )
 
 
@@ -97,7 +108,7 @@ def evaluation_figures(evaluation: dict[str, Any]) -> str:
     score = evaluation["score"]
     fpr = evaluation["target_fpr"]
     images = f"{evaluation['normal_images']:,} healthy, {evaluation['sick_images']:,} sick"
-    figures = tiles(
+    shown = tiles(
         tile("AUROC", interval(evaluation["auroc"][score]), AUROC_MEANING),
         tile(
             "Sensitivity",
@@ -107,8 +118,8 @@ def evaluation_figures(evaluation: dict[str, Any]) -> str:
         tile(
             "Specificity",
             interval(evaluation["specificity"]),
-            f"Share of the healthy test images that it does not call unusual; {1 - fpr:.0%} was "
-            "the aim.",
+            "Share of the healthy test images that it does not call unusual; "
+            f"{percent(1 - fpr)} was the aim.",
         ),
         tile(
             "Balanced accuracy",
@@ -118,12 +129,12 @@ def evaluation_figures(evaluation: dict[str, Any]) -> str:
         tile(
             "Threshold",
             short(evaluation["threshold"]),
-            f"Set on healthy validation images alone, so that {fpr:.0%} of them exceed it.",
+            f"Set on healthy validation images alone, so that {percent(fpr)} of them exceed it.",
         ),
         tile("Test images", images, f"{evaluation['protocol']} split of {evaluation['data']}"),
     )
     comparison = _ranking(evaluation["auroc"], score) + _confusion(evaluation["confusion"])
-    return figures + f'<div class="comparison">{comparison}</div>'
+    return f'<div class="details">{shown}<div class="comparison">{comparison}</div></div>'
 
 
 def _row(row: Row, is_chosen: bool) -> str:
@@ -159,6 +170,11 @@ def _ranking(aurocs: dict[str, dict[str, float]], deciding: str) -> str:
         f'<td class="number">{interval(e)}</td></tr>'
         for name, e in ordered
     )
+    scale = (
+        '<tr><td></td><td class="scale"><span>0</span><span>0.5, guessing</span><span>1</span></td>'
+        "<td></td></tr>"
+    )
+    rows = scale + rows
     title = "AUROC of each score, and of the trivial baselines it must beat"
     return panel(title, f'<div class="scroll"><table class="ranking">{rows}</table></div>')
 
@@ -175,7 +191,7 @@ def _confusion(counts: dict[str, int]) -> str:
 
 
 def _not_evaluated(job: JobView) -> str:
-    if job.status.value != "succeeded" or job.kind != "train":
+    if job.status is not Status.SUCCEEDED or job.kind != "train":
         return ""
     return '<p class="meta">Not evaluated: the data set has no sick images to test with.</p>'
 

@@ -5,6 +5,7 @@ and once for dark, each text colour at a contrast of 4.5 : 1 or more on its back
 """
 
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from gradio.themes.utils.colors import Color
@@ -110,7 +111,7 @@ def build_theme() -> gr.themes.Base:
         input_shadow_dark="none",
         input_shadow_focus="none",
         input_shadow_focus_dark="none",
-        input_placeholder_color="#66747f",
+        input_placeholder_color="#5d6a75",
         input_placeholder_color_dark="#8494a3",
         input_padding="8px 10px",
         input_text_size="*text_md",
@@ -163,3 +164,8 @@ def build_theme() -> gr.themes.Base:
         accordion_text_color_dark="*body_text_color",
     )
     return theme
+
+
+def canvas(value: str = "", **options: Any) -> gr.HTML:
+    """A place for HTML of our own, untouched by Gradio's styles for text."""
+    return gr.HTML(value, apply_default_css=False, **options)

@@ -9,36 +9,46 @@ from typing import Any
 
 import gradio as gr
 
+from jobs.database import StoreUnavailable
 from jobs.views import JobView, Status
 from medvae.config import Config, presets
 from medvae.data.cache import imported_roots
 from medvae.engine.events import Stop
 from medvae.errors import JobError
-from medvae.workspace import Workspace
-from ui.config_form import MAIN, FormField, describe_preset, form_fields, read_form, values_of
-from ui.context import Context, told
+from ui.config_form import (
+    MAIN,
+    Fault,
+    FormField,
+    describe_preset,
+    form_fields,
+    read_form,
+    values_of,
+)
+from ui.context import Context, patient, told
+from ui.theme import canvas
 from ui.train_views import curves, film, nothing_yet, run_status, unknown_run
 from ui.views import fault_list
 
 PERIOD = 1.0
 PHANTOMS, OTHER = "phantoms", "other"
-FIRST_PRESET = "quick"
+FIRST_PRESET = "default"
 
 Choice = tuple[str, str]
+Components = dict[str, gr.components.Component]
 
 
-def build_train_tab(context: Context, tab: gr.Tab, run: gr.Textbox) -> None:
+def build_train_tab(context: Context, page: gr.Blocks, tab: gr.Tab, run: gr.Textbox) -> None:
     """The form at the left, the run at the right. `run` holds the name from the URL."""
     with gr.Row(elem_classes="workbench"):
         with gr.Column(scale=0, min_width=340, elem_classes="controls"):
-            _build_form(context, tab, run)
+            _build_form(context, page, tab, run)
         with gr.Column(scale=1, min_width=320, elem_id="live"):
-            status = gr.HTML(elem_id="run-status")
+            status = canvas(elem_id="run-status")
             with gr.Row(elem_classes="actions"):
                 keep = gr.Button("Stop and keep", elem_id="stop-keep", visible=False)
                 cancel = gr.Button("Cancel run", elem_id="cancel", visible=False)
-            charts = gr.HTML(elem_id="curves")
-            strip = gr.HTML(elem_id="film")
+            charts = canvas(elem_id="curves")
+            strip = canvas(elem_id="film")
     seen = gr.Textbox("", visible=False)
     shown = gr.Textbox("", visible=False)  # the run on display, which the URL need not name
     live: dict[str, Any] = {
@@ -60,14 +70,15 @@ def build_train_tab(context: Context, tab: gr.Tab, run: gr.Textbox) -> None:
     ).then(**live)
 
 
-def _build_form(context: Context, tab: gr.Tab, run: gr.Textbox) -> None:
+def _build_form(context: Context, page: gr.Blocks, tab: gr.Tab, run: gr.Textbox) -> None:
     config = Config.load(FIRST_PRESET)
     fields = form_fields()
     with gr.Group():
         data = gr.Dropdown(
-            data_choices(context.workspace), value=PHANTOMS, label="Data set", elem_id="data-set"
+            data_choices(context), value=PHANTOMS, label="Data set", elem_id="data-set"
         )
         path = gr.Textbox(
+            "",
             label="Folder on this computer",
             info="With folders NORMAL and PNEUMONIA in it, or train, val and test with these.",
             placeholder="/path/to/chest_xray",
@@ -81,26 +92,19 @@ def _build_form(context: Context, tab: gr.Tab, run: gr.Textbox) -> None:
             info=describe_preset(FIRST_PRESET),
             elem_id="preset",
         )
-    main = [field for field in fields if field.dotted in MAIN]
-    components = {}
-    with gr.Group(elem_classes="pairs"):
-        for field in sorted(main, key=lambda f: MAIN.index(f.dotted)):
-            components[field.key] = field.component(value_in(config, field))
-    with gr.Accordion("Advanced", open=False, elem_id="advanced"):
-        for section in Config.model_fields:
-            rest = [f for f in fields if f.section == section and f.dotted not in MAIN]
-            if rest:
-                gr.HTML(f'<h3 class="section">{section.capitalize()}</h3>')
-            for field in rest:
-                components[field.key] = field.component(value_in(config, field))
-    faults = gr.HTML(elem_id="faults")
+    components = _build_main_settings(config, fields)
+    faults = canvas(elem_id="faults")
     queue = gr.Button("Queue training", variant="primary", elem_id="queue-training")
+    components |= _build_advanced_settings(config, fields)
 
-    private: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    private: dict[str, Any] = {
+        "show_progress": "hidden", "queue": False, "api_visibility": "private"
+    }  # fmt: skip
     data.change(lambda choice: gr.Textbox(visible=choice == OTHER), data, path, **private)
     ordered = [components[field.key] for field in fields]
     preset.input(apply_preset, preset, [preset, *ordered], **private)
-    tab.select(lambda: gr.Dropdown(choices=data_choices(context.workspace)), None, data, **private)
+    page.load(partial(fresh_data, context), None, data, **private)
+    tab.select(lambda: gr.Dropdown(choices=data_choices(context)), None, data, **private)
     queue.click(
         partial(queue_training, context),
         inputs_kwargs={"data": data, "path": path, **components},
@@ -110,12 +114,47 @@ def _build_form(context: Context, tab: gr.Tab, run: gr.Textbox) -> None:
     ).then(None, run, None, js="(run) => medvae.show({ run })", show_progress="hidden")
 
 
-def data_choices(workspace: Workspace) -> list[Choice]:
-    """Phantoms, the folders imported before, and the way to any other folder."""
-    roots = [r for r in imported_roots(workspace) if not (r / "phantoms.json").exists()]
-    folders = [(f"{root.name} ({root.parent})", str(root)) for root in roots]
-    phantoms = ("Phantoms (drawn X-rays, no data needed)", PHANTOMS)
-    return [phantoms, *folders, ("Another folder …", OTHER)]
+def _build_main_settings(config: Config, fields: list[FormField]) -> Components:
+    components = {}
+    main = sorted((f for f in fields if f.dotted in MAIN), key=lambda f: MAIN.index(f.dotted))
+    with gr.Group(elem_classes="pairs"):
+        for field in main:
+            components[field.key] = field.component(value_in(config, field))
+    return components
+
+
+def _build_advanced_settings(config: Config, fields: list[FormField]) -> Components:
+    """All others, by section."""
+    components = {}
+    with gr.Accordion("Advanced", open=False, elem_id="advanced"):
+        for section in Config.model_fields:
+            rest = [f for f in fields if f.section == section and f.dotted not in MAIN]
+            if rest:
+                canvas(f'<h3 class="section">{section.capitalize()}</h3>')
+            for field in rest:
+                components[field.key] = field.component(value_in(config, field))
+    return components
+
+
+def data_choices(context: Context) -> list[Choice]:
+    """Phantoms, the folders imported or named before, and the way to any other folder."""
+    imported = [r for r in imported_roots(context.workspace) if not (r / "phantoms.json").exists()]
+    roots = {str(root): root for root in [*named_roots(context), *imported]}
+    folders = [(f"{root.name} ({root.parent})", name) for name, root in roots.items()]
+    return [("Phantoms (drawn X-rays)", PHANTOMS), *folders, ("Another folder …", OTHER)]
+
+
+def named_roots(context: Context) -> list[Path]:
+    """The folder named at the start, then those of earlier runs, the latest first."""
+    configs = [job.config or {} for job in context.service.jobs(50)]
+    names = [context.data, *(config.get("data", {}).get("root") for config in configs)]
+    return [Path(name) for name in dict.fromkeys(names) if name and Path(name).is_dir()]
+
+
+def fresh_data(context: Context) -> gr.Dropdown:
+    """The data sets there are now; the one named at the start or used last is chosen."""
+    last = next((str(root) for root in named_roots(context)), PHANTOMS)
+    return gr.Dropdown(choices=data_choices(context), value=last)
 
 
 def apply_preset(name: str) -> list[Any]:
@@ -130,15 +169,24 @@ def value_in(config: Config, field: FormField) -> Any:
 @told
 def queue_training(context: Context, data: str, path: str, **settings: Any) -> Any:
     """Queue a run; returns the faults of the form, if there are any, and the run to follow."""
-    root = {PHANTOMS: None, OTHER: path.strip()}.get(data, data)
+    root, faults = _root(data, path.strip())
     config = read_form(root, settings)
-    missing = [] if root is None or (root and Path(root).expanduser().is_dir()) else [
-        ("Data set", f"{root or 'no folder'}: no such folder on this computer")
-    ]  # fmt: skip
-    faults = missing + (config if isinstance(config, list) else [])
+    if isinstance(config, list):
+        faults += config
     if faults or isinstance(config, list):
         return fault_list("Nothing was queued. Please change:", faults), gr.skip()
     return "", context.service.submit(config)
+
+
+def _root(data: str, path: str) -> tuple[str | None, list[Fault]]:
+    """The chosen folder as an absolute path, since the worker may run elsewhere; None: phantoms."""
+    if data == PHANTOMS:
+        return None, []
+    chosen = path if data == OTHER else data
+    if not chosen:
+        return None, [("Folder on this computer", "is empty")]
+    root = Path(chosen).expanduser().resolve()
+    return str(root), [] if root.is_dir() else [("Data set", f"{chosen}: no such folder")]
 
 
 @told
@@ -148,11 +196,13 @@ def stop_run(context: Context, stop: Stop, run: str) -> None:
         context.service.stop(run, stop)
 
 
-@told
+@patient
 def follow_run(context: Context, run: str, seen: str) -> Any:
     """What has changed on display: status, two buttons, curves, film; the run shown; a token."""
     try:
         job = context.service.job(run) if run else newest_run(context)
+    except StoreUnavailable:
+        raise
     except JobError:
         return _if_new(seen, f"unknown {run}", unknown_run(run))
     if job is None:

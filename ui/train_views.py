@@ -19,7 +19,7 @@ FILM_FRAMES = 10  # epochs shown: the first, the newest, and evenly between
 
 def run_status(job: JobView, history: RunHistory, position: int | None, has_worker: bool) -> str:
     """What the run is doing at this moment, with bars."""
-    line, bars = _doing(job, history, position, has_worker)
+    line, bars = doing(job, history, position, has_worker)
     meta = [data_name(job.config)] if job.config else []
     if history.started:
         started = history.started
@@ -32,65 +32,12 @@ def run_status(job: JobView, history: RunHistory, position: int | None, has_work
     return (
         f'<section class="panel run-status" data-status="{job.status.value}">'
         f"<header><h2>{details}</h2>{badge(job)}</header>"
-        f'<p class="line" role="status">{line}</p>{bars}'
+        f'<p class="line">{line}</p>{bars}'
         f'<p class="meta">{escape("  ·  ".join(meta))}</p></section>'
     )
 
 
-def curves(history: RunHistory) -> str:
-    """Reconstruction, KL and total loss by epoch; empty before the first epoch has ended."""
-    epochs = [history.epochs[number] for number in sorted(history.epochs)]
-    if not epochs:
-        return ""
-    best = history.best.epoch if history.best else None
-
-    def pair(train: str, validation: str) -> list[Line]:
-        return [
-            Line("training", "train", [(e.epoch, getattr(e, train)) for e in epochs]),
-            Line("validation", "validation", [(e.epoch, getattr(e, validation)) for e in epochs]),
-        ]
-
-    charts = (
-        line_chart("Reconstruction error", "summed over pixels", pair("mse", "validation_mse")),
-        line_chart("KL divergence", "nats", pair("kld", "validation_kld")),
-        line_chart("Loss", "decides the best epoch", pair("loss", "validation_loss"), best),
-    )
-    return f'<div class="charts">{"".join(charts)}</div>'
-
-
-def film(history: RunHistory) -> str:
-    """The same healthy validation images, rebuilt after each epoch."""
-    frames = []
-    originals: list[str] = []
-    for epoch in _chosen(sorted(history.samples)):
-        found = film_frames(Path(history.samples[epoch]))
-        if found:
-            originals, rebuilt = found
-            frames.append(_column(f"epoch {epoch}", rebuilt))
-    if not frames:
-        return ""
-    return (
-        '<section class="panel"><h2>What it sees</h2><p class="meta">Healthy images that it does '
-        "not learn from, and how it rebuilds them after each epoch.</p>"
-        f'<div class="film">{_column("input", originals)}{"".join(frames)}</div></section>'
-    )
-
-
-def nothing_yet() -> str:
-    return notice(
-        "Nothing has been trained yet",
-        "Choose a data set and press <b>Queue training</b>. You can watch it learn here, close "
-        "the page, and come back: the training goes on.",
-        "<b>Quick</b> on phantoms takes about a minute and shows what it is all about.",
-    )
-
-
-def unknown_run(run: str) -> str:
-    latest = link(Place("train"), "Show the newest run")
-    return notice("No such run", f"There is no run named <b>{escape(run)}</b>. {latest}.")
-
-
-def _doing(
+def doing(
     job: JobView, history: RunHistory, position: int | None, has_worker: bool
 ) -> tuple[str, str]:
     """One line of words and the bars for the state of a job."""
@@ -109,6 +56,63 @@ def _doing(
     if history.progress is None:
         return "Starting", progress_bar("Run", 0, 1)
     return _learning(history)
+
+
+def curves(history: RunHistory) -> str:
+    """Reconstruction, KL and total loss by epoch; empty before the first epoch has ended."""
+    epochs = [history.epochs[number] for number in sorted(history.epochs)]
+    if not epochs:
+        return ""
+    best = history.best.epoch if history.best else None
+
+    def pair(train: str, validation: str) -> list[Line]:
+        return [
+            Line("training", "train", [(e.epoch, getattr(e, train)) for e in epochs]),
+            Line("validation", "validation", [(e.epoch, getattr(e, validation)) for e in epochs]),
+        ]
+
+    charts = (
+        line_chart("Reconstruction", "sum over pixels", pair("mse", "validation_mse")),
+        line_chart("KL divergence", "nats", pair("kld", "validation_kld")),
+        line_chart("Loss", "lowest validation is kept", pair("loss", "validation_loss"), best),
+    )
+    return f'<div class="charts">{"".join(charts)}</div>'
+
+
+def film(history: RunHistory) -> str:
+    """The same healthy validation images, rebuilt after each epoch."""
+    frames = []
+    originals: list[str] = []
+    for epoch in _chosen(sorted(history.samples)):
+        found = film_frames(Path(history.samples[epoch]))
+        if found:
+            originals, rebuilt = found
+            frames.append(_column(f"epoch {epoch}", rebuilt))
+    if not frames:
+        return ""
+    return (
+        '<section class="panel"><h2>How it rebuilds a healthy chest</h2><p class="meta">Images '
+        "that it does not learn from, and what it makes of them after each epoch.</p>"
+        f'<div class="film">{_column("input", originals)}{"".join(frames)}</div></section>'
+    )
+
+
+def nothing_yet() -> str:
+    return notice(
+        "Nothing has been trained yet",
+        "Choose a data set and press <b>Queue training</b>. You can watch it learn here, close "
+        "the page, and come back: the training goes on.",
+        "<b>Quick</b> on phantoms takes about a minute and shows what it is all about.",
+    )
+
+
+def unknown_run(run: str) -> str:
+    latest = link(Place("train"), "Show the newest run")
+    return notice(
+        "No such run",
+        f"There is no run named <b>{escape(run)}</b> on the list. It was deleted, or trained in "
+        f"the terminal without <code>--queue</code>. {latest}.",
+    )
 
 
 def _waiting(position: int | None, has_worker: bool) -> str:

@@ -106,6 +106,11 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def percent(share: float) -> str:
+    """ "5 %", "2.5 %"."""
+    return f"{100 * share:.3g} %"
+
+
 def interval(estimate: dict[str, float]) -> str:
     """A figure and its 95 % interval: "0.931 [0.902, 0.957]"."""
     return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"

@@ -13,28 +13,30 @@ CURVE = 0.5  # share of an S-shaped curve that is mixed in, or taken out
 SHARPNESS = (-0.7, 1.0)  # share of the fine detail taken away; below zero it is strengthened
 NOISE = 0.03  # largest standard deviation, gray levels of 1
 BORDER = 0.07  # widest collimator border, as a share of the side
-RARE = 0.15  # share of the images with a border, and with a letter
-DRAWS = 13
+BORDERED = 0.25  # share of the images with black borders
+LETTERED = 0.15  # share of the images with a letter
+DRAWS = 13  # random numbers an image
 
 
 def reacquire(
-    images: Tensor, clean: Tensor, strength: float, generator: torch.Generator
+    images: Tensor, clean: Tensor, draws: Tensor, noise: Tensor, strength: float
 ) -> tuple[Tensor, Tensor]:
     """Change both versions of a batch alike: (B, 1, S, S) in [0, 1] twice, and the same back.
 
     Noise is added to `images` only: what the network shall restore is free of it.
-    strength: 0 leaves all as it is, 1 is the full range.
+    draws: (B, DRAWS), uniform in 0..1. noise: (B, 1, S, S), standard normal. strength: 0 leaves
+    all as it is, 1 is the full range.
     """
-    count, device = len(images), images.device
-    draws = torch.rand((DRAWS, count), generator=generator, device=device)
+    if not strength:
+        return images, clean
+    count = len(images)
+    d = draws.t()  # (DRAWS, B)
     both = torch.cat([images, clean])  # (2B, 1, S, S)
-    both = _tone(both, draws[:2] * 2 - 1, strength)
-    both = _sharpness(both, draws[2], strength)
-    if strength:
-        both = _letter(_border(both, draws[3:6], strength), draws[6:11])
-    noise = torch.randn(images.shape, generator=generator, device=device)
-    scale = (NOISE * strength * draws[11].square()).view(count, 1, 1, 1)
-    return (both[:count] + scale * noise).clamp(0, 1), both[count:].clamp(0, 1)
+    both = _tone(both, d[:2] * 2 - 1, strength)
+    both = _sharpness(both, d[2], strength)
+    both = _letter(_border(both, d[3:8], strength), d[8:12])
+    scale = (NOISE * strength * d[12].square()).view(count, 1, 1, 1)
+    return (both[:count] + scale * noise).clamp(0, 1), both[count:]
 
 
 def _twice(values: Tensor) -> Tensor:
@@ -58,16 +60,15 @@ def _sharpness(images: Tensor, draws: Tensor, strength: float) -> Tensor:
 
 
 def _border(images: Tensor, draws: Tensor, strength: float) -> Tensor:
-    """Black strips along the left or right and the upper or lower edge of some images."""
+    """Black strips of their own width along about half of the edges of some images."""
     side = images.shape[-1]
-    place = torch.arange(side, device=images.device).float() / side
-    width = _twice(torch.where(draws[0] < RARE, BORDER * strength * draws[1], -1.0))
-    across = place.view(1, 1, 1, side)
-    flipped = _twice(draws[2]) < 0.5
-    across = torch.where(flipped, 1 - across, across)
-    down = place.view(1, 1, side, 1)
-    covered = (across < width) | (down < width) | (down > 1 - width)
-    return torch.where(covered, torch.zeros_like(images), images)
+    place = (torch.arange(side, device=images.device).float() + 0.5) / side
+    across, down = place.view(1, 1, 1, side), place.view(1, 1, side, 1)
+    widths = BORDER * strength * (2 * draws[1:] - 1) * (draws[0] < BORDERED)
+    left, right, top, bottom = (_twice(width) for width in widths)
+    columns = ((across > left) & (1 - across > right)).float()  # (2B, 1, 1, S)
+    rows = ((down > top) & (1 - down > bottom)).float()  # (2B, 1, S, 1)
+    return images * columns * rows
 
 
 def _letter(images: Tensor, draws: Tensor) -> Tensor:
@@ -77,7 +78,7 @@ def _letter(images: Tensor, draws: Tensor) -> Tensor:
     left = _twice(torch.where(draws[1] < 0.5, 0.02 + 0.1 * draws[2], 0.92 - 0.1 * draws[2]))
     top = _twice(0.02 + 0.2 * draws[3])
     x, y = place.view(1, 1, 1, side) - left, place.view(1, 1, side, 1) - top
-    inside = (x > 0) & (x < 0.05) & (y > 0) & (y < 0.07)
-    stroke = (x < 0.017) | (y < 0.017) | ((y > 0.03) & (y < 0.044))
-    shown = _twice(draws[0]) < RARE
-    return torch.where(inside & stroke & shown, torch.full_like(images, 0.95), images)
+    shown = (x > 0) & (x < 0.05) & (_twice(draws[0]) < LETTERED)
+    upright = (x < 0.017) & (y > 0) & (y < 0.07)
+    bars = ((y > 0) & (y < 0.017)) | ((y > 0.03) & (y < 0.044))
+    return torch.where(shown & (upright | bars), 0.95, images)

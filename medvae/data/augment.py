@@ -10,14 +10,21 @@ SHIFT = 0.06  # of half the side
 GAMMA = 0.25  # in log units: exponents from 0.78 to 1.28
 
 
-def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+def augment(
+    images: Tensor,
+    generator: torch.Generator,
+    batch: int | None = None,
+    share: slice = slice(None),
+) -> Tensor:
     """Move, turn, zoom and re-expose each image a little, on its own device.
 
     images: (B, 1, S, S) in [0, 1]; the same shape and range come back. Images are not
-    mirrored: the heart belongs on one side.
+    mirrored: the heart belongs on one side. Where they are only a share of a batch, as of
+    several processes, its draws are those that they would get as part of the whole.
     """
     count, device = len(images), images.device
-    draws = torch.rand((5, count), generator=generator, device=device) * 2 - 1  # -1..1
+    drawn = torch.rand((5, batch or count), generator=generator, device=device) * 2 - 1  # -1..1
+    draws = drawn[:, share]  # (5, B)
     angle, zoom = ROTATION * draws[0], 1 + ZOOM * draws[1]
     cosine, sine = torch.cos(angle) * zoom, torch.sin(angle) * zoom
     shift_x, shift_y = SHIFT * draws[2], SHIFT * draws[3]

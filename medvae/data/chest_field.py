@@ -4,12 +4,12 @@ No label, no drawn mask: in the mean of many frontal chest images the lungs are 
 than its surroundings and does not touch the border.
 """
 
-import math
 from collections.abc import Iterable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from medvae.data.smoothing import smooth
 
 NEAR, FAR = 0.025, 0.16  # blurs whose difference is "darker than its surroundings", of the side
 CLOSING = 0.09  # blur that joins both lungs over the mediastinum
@@ -34,14 +34,14 @@ def learn_chest_field(mean_image: Tensor) -> Tensor:
     """
     image = mean_image.float()[None, None]
     side = image.shape[-1]
-    darkness = (_blur(image, FAR * side) - _blur(image, NEAR * side)).clamp_min(0)
+    darkness = (smooth(image, FAR) - smooth(image, NEAR)).clamp_min(0)
     window = _window(side).to(image)
     lungs = darkness * window
     peak = lungs.amax()
     if float(peak) < 0.02:
         return window[0, 0]
     lungs = ((lungs / peak - FLOOR * 0.5) / FLOOR).clamp(0, 1)
-    joined = _blur(lungs, CLOSING * side)
+    joined = smooth(lungs, CLOSING)
     return ((joined / joined.amax()) * 3.5).clamp(0, 1)[0, 0]
 
 
@@ -50,13 +50,3 @@ def _window(side: int) -> Tensor:
     place = (torch.arange(side, dtype=torch.float32) + 0.5) / side
     rise = (torch.minimum(place, 1 - place) / EDGE - 0.25).clamp(0, 1)
     return (rise[:, None] * rise[None, :])[None, None]
-
-
-def _blur(images: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of (B, 1, S, S) by two one-dimensional passes, borders replicated."""
-    radius = min(max(1, math.ceil(2.5 * sigma)), images.shape[-1] - 1)
-    offsets = torch.arange(-radius, radius + 1, dtype=torch.float32, device=images.device)
-    kernel = torch.exp(-0.5 * (offsets / sigma).square())
-    kernel = kernel / kernel.sum()
-    padded = F.pad(images, (radius,) * 4, mode="replicate")
-    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))

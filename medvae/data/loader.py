@@ -18,6 +18,7 @@ from medvae.data.catalog import Record
 from medvae.data.leak_guard import check_no_leak
 from medvae.data.splits import Split
 from medvae.device import Compute
+from medvae.distributed import ALONE, World
 
 
 class XRayDataset(Dataset[Tensor]):
@@ -52,23 +53,35 @@ class XRayLoader:
     """Cuts a data set into batches (B, 1, S, S) float32 in [0, 1] on the device.
 
     Every random draw follows from seed, epoch and step alone, so that an epoch can be entered
-    in the middle and goes on exactly as it would have.
+    in the middle and goes on exactly as it would have. Where several processes train together,
+    each gets its share of every batch, with the draws that it has in the whole batch.
     """
 
     def __init__(
-        self, dataset: XRayDataset, batch_size: int, compute: Compute, seed: int, augment: bool
+        self,
+        dataset: XRayDataset,
+        batch_size: int,
+        compute: Compute,
+        seed: int,
+        augment: bool,
+        world: World = ALONE,
     ) -> None:
         self.dataset = dataset
         self.batch_size = batch_size
         self.compute = compute
         self.seed = seed
         self.augment = augment
+        self.world = world
         self.resident = dataset.nbytes <= compute.resident_budget()
         self._images = dataset.take(slice(None)).to(compute.device) if self.resident else None
 
     @property
     def steps_per_epoch(self) -> int:
         return -(-len(self.dataset) // self.batch_size)
+
+    def batch_at(self, step: int) -> int:
+        """Images of a whole batch: fewer in an epoch's last one."""
+        return min(self.batch_size, len(self.dataset) - step * self.batch_size)
 
     def generator(self, step: int) -> torch.Generator:
         """The source of all random draws of one step, counted from the start of the run."""
@@ -77,14 +90,14 @@ class XRayLoader:
         return generator
 
     def shuffled(self, epoch: int, first_step: int = 0) -> Iterator[Tensor]:
-        """The batches of one epoch from `first_step` on, in that epoch's own random order."""
+        """One epoch's batches from `first_step` on, in that epoch's own random order."""
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.dataset))
         for step in range(first_step, self.steps_per_epoch):
             indices = order[step * self.batch_size : (step + 1) * self.batch_size]
-            images = self._gather(indices)
-            if self.augment:
+            images = self._gather(self.world.part(indices))
+            if self.augment and len(images):
                 drawn = self.generator(epoch * self.steps_per_epoch + step)
-                images = augment(images, drawn)
+                images = augment(images, drawn, len(indices), self.world.share(len(indices)))
             yield images
 
     def ordered(self) -> Iterator[Tensor]:
@@ -108,7 +121,14 @@ class HealthyLoaders:
 
 
 def build_healthy_loaders(
-    images: ImageSet, split: Split, compute: Compute, *, batch_size: int, seed: int, augment: bool
+    images: ImageSet,
+    split: Split,
+    compute: Compute,
+    *,
+    batch_size: int,
+    seed: int,
+    augment: bool,
+    world: World = ALONE,
 ) -> HealthyLoaders:
     """The only way to training data: checks for leaks, then builds both loaders.
 
@@ -116,6 +136,6 @@ def build_healthy_loaders(
     """
     check_no_leak(split, images)
     return HealthyLoaders(
-        XRayLoader(XRayDataset(images, split.train), batch_size, compute, seed, augment),
-        XRayLoader(XRayDataset(images, split.validation), batch_size, compute, seed, False),
+        XRayLoader(XRayDataset(images, split.train), batch_size, compute, seed, augment, world),
+        XRayLoader(XRayDataset(images, split.validation), batch_size, compute, seed, False, world),
     )

@@ -19,6 +19,8 @@ from medvae.errors import ImageError
 
 TABLE = "scores.csv"
 COLUMNS = ["file", "verdict", "p_value", "target_fpr", "threshold", *LABELS, "heatmap", "error"]
+UNUSUAL = "unusual"
+USUAL = "within the healthy range"
 PICTURE_SIDE = 384  # pixels of each of the three panels
 
 
@@ -67,13 +69,13 @@ def detect_files(
 def describe(detection: Detection) -> str:
     """'unusual, score 912, more unusual than 98.7 % of healthy validation images'."""
     return (
-        f"{verdict(detection)}, score {detection.score:.2f}, more unusual than "
+        f"{verdict(detection.unusual)}, score {detection.score:.2f}, more unusual than "
         f"{1 - detection.p_value:.1%} of healthy validation images"
     )
 
 
-def verdict(detection: Detection) -> str:
-    return "unusual" if detection.unusual else "within the healthy range"
+def verdict(unusual: bool) -> str:
+    return UNUSUAL if unusual else USUAL
 
 
 def side_by_side(detection: Detection) -> np.ndarray:
@@ -112,7 +114,7 @@ def _free_name(stem: str, taken: set[str]) -> str:
 
 def _row(detection: Detection) -> dict[str, object]:
     return {
-        "verdict": verdict(detection),
+        "verdict": verdict(detection.unusual),
         "p_value": f"{detection.p_value:.4f}",
         "target_fpr": detection.target_fpr,
         "threshold": f"{detection.threshold:.2f}",

@@ -83,7 +83,7 @@ class AnomalyDetector:
         self.config = config
         self.source = source
         self.compute = compute
-        self.content = content
+        self.content = {key: value for key, value in content.items() if key != "weights"}
         self.calibration = Calibration.from_content(content["calibration"])
         self._model = load_model(config, content["weights"], source, compute)
 

@@ -17,6 +17,13 @@ class Stop(str, Enum):
     PAUSE = "pause"  # save a resume point; somebody will go on from it
 
 
+class Stopped(Exception):
+    """A stop was requested where there is nothing to hand back but the request."""
+
+    def __init__(self, stop: Stop) -> None:
+        self.stop = stop
+
+
 @dataclass(frozen=True)
 class Preparing:
     """Work before the first step; `done` of `total` images so far."""
@@ -97,6 +104,7 @@ class RunEnded:
 Event = Preparing | RunStarted | Progress | EpochEnded | SamplesDrawn | CheckpointSaved | RunEnded
 OnEvent = Callable[[Event], None]
 ShouldStop = Callable[[], Stop | None]
+MayPublish = Callable[[], bool]  # asked once, right before a finished model is put in its place
 
 
 def ignore(event: Event) -> None:
@@ -106,6 +114,11 @@ def ignore(event: Event) -> None:
 def never() -> Stop | None:
     """The `should_stop` of a run that nobody can interrupt."""
     return None
+
+
+def always() -> bool:
+    """The `may_publish` of a run that nobody else may have taken over."""
+    return True
 
 
 _KINDS = {cls.__name__: cls for cls in (

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medvae.engine.smoothing import smooth
+from medvae.data.smoothing import smooth
 from medvae.model.vae import VAEOutput
 
 GRID = 4  # regions a side
@@ -25,12 +25,22 @@ def vectors(images: Tensor, output: VAEOutput, field: Tensor) -> dict[str, Tenso
         "latent": output.mu,
         "shape": _shape(residual, field),
         "bands": _bands(residual, field),
+        "features": _features(output.stages, field),
     }
     if output.features is not None:
         features = F.adaptive_avg_pool2d(output.features, GRID).flatten(2).transpose(1, 2)
         inside = _inside(field, GRID, share=0.1).to(features.device)
         found["regions"] = features[:, inside].flatten(1)  # (B, R · C)
     return found
+
+
+def _features(stages: tuple[Tensor, ...], field: Tensor) -> Tensor:
+    """Mean over the chest of each channel of the encoder's maps: → (B, sum of channels)."""
+    pooled = []
+    for stage in stages:
+        weight = F.adaptive_avg_pool2d(field[None, None], stage.shape[-1]).to(stage.device)
+        pooled.append((stage.float() * weight).sum((2, 3)) / weight.sum())
+    return torch.cat(pooled, 1)
 
 
 def _shape(residual: Tensor, field: Tensor) -> Tensor:

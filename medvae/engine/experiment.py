@@ -21,29 +21,31 @@ from medvae.data.loader import HealthyLoaders, XRayLoader, build_healthy_loaders
 from medvae.data.sources import resolve_root
 from medvae.data.splits import Split, from_manifest, read_manifest, split
 from medvae.device import choose_compute
-from medvae.engine import checkpoint
+from medvae.distributed import ALONE, World
+from medvae.engine import attempts, checkpoint
 from medvae.engine.detector import AnomalyDetector, Detection, calibrate_model
 from medvae.engine.evaluation import Evaluation, evaluate, score_test_images
-from medvae.engine.events import OnEvent, Preparing, ShouldStop, Stop
+from medvae.engine.events import (
+    MayPublish,
+    OnEvent,
+    Preparing,
+    ShouldStop,
+    Stop,
+    Stopped,
+    always,
+)
 from medvae.engine.plots import draw_histograms, draw_roc
 from medvae.engine.report_card import IMAGES, draw_report_card
 from medvae.engine.trainer import FitResult, Trainer
-from medvae.errors import DataError, LeakError
+from medvae.errors import CheckpointError, DataError, LeakError
 from medvae.workspace import Workspace
 
-BEST = "best.pth"
+BEST = attempts.MODEL
 SPLIT = "split.json"
 EVALUATION = "evaluation.json"
 REPORT_CARD = "report_card.png"
 ROC = "roc.png"
 HISTOGRAMS = "scores.png"
-
-
-class Stopped(Exception):
-    """A stop was requested while images were being prepared; raised by `load_images`."""
-
-    def __init__(self, stop: Stop) -> None:
-        self.stop = stop
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class TrainingOutcome:
     checkpoint: Path | None = None
     best_epoch: int = 0
     best_validation_loss: float = float("nan")
+    best_validation_elbo: float | None = None  # None in models of older versions
     evaluation: Evaluation | None = None
     files: list[Path] = field(default_factory=list)
     promoted: bool = False
@@ -64,6 +67,7 @@ class TrainingOutcome:
             "checkpoint": str(self.checkpoint) if self.checkpoint else None,
             "best_epoch": self.best_epoch,
             "best_validation_loss": self.best_validation_loss,
+            "best_validation_elbo": self.best_validation_elbo,
             "evaluation": self.evaluation.to_json() if self.evaluation else None,
             "files": [str(file) for file in self.files],
             "promoted": self.promoted,
@@ -91,17 +95,28 @@ def run_training(
     workspace: Workspace,
     on_event: OnEvent,
     should_stop: ShouldStop,
+    *,
+    attempt: Path | None = None,
+    may_publish: MayPublish = always,
+    world: World = ALONE,
 ) -> TrainingOutcome:
     """Train, calibrate and evaluate one model in `folder`, or go on with the run begun there.
 
     A run that is finished already is not run again.
+    attempt: where to work until the model is finished, below `folder`; by default `folder` itself.
+    may_publish: says no when somebody else has taken the run over; nothing is published then.
     Leaves `best.pth`, the split manifest, the evaluation (JSON and plots) and the report card.
+    Of several processes the first one does all but the training, and knows what it came to.
     Raises `MedVAEError` with a message for the user.
     """
     if (folder / BEST).exists():
+        if not world.leads:
+            return TrainingOutcome(None)
+        attempts.clear(folder)
         return _outcome(folder, checkpoint.load(folder / BEST, "model"), workspace)
+    own = attempt or folder
     try:
-        return _train(config, folder, workspace, on_event, should_stop)
+        return _train(config, folder, own, workspace, on_event, should_stop, may_publish, world)
     except Stopped as request:
         return TrainingOutcome(request.stop)
 
@@ -109,14 +124,20 @@ def run_training(
 def _train(
     config: Config,
     folder: Path,
+    attempt: Path,
     workspace: Workspace,
     on_event: OnEvent,
     should_stop: ShouldStop,
+    may_publish: MayPublish,
+    world: World,
 ) -> TrainingOutcome:
-    compute = choose_compute(config.training.device, config.training.precision)
-    images = load_images(config, workspace, on_event, should_stop)
-    divided = _split_of_run(images, config, folder)
     training = config.training
+    compute = choose_compute(world.device(training.device), training.precision)
+    with world.leader_first(lambda: _obey(should_stop)):
+        images = load_images(config, workspace, on_event, should_stop)
+        divided = _split_of_run(images, config, folder)
+        attempts.take_over(folder, attempt)
+    world.connect(compute)
     loaders = build_healthy_loaders(
         images,
         divided,
@@ -124,20 +145,24 @@ def _train(
         batch_size=training.batch_size,
         seed=training.seed,
         augment=training.augment,
+        world=world,
     )
-    trainer = Trainer(config, loaders, compute, folder)
-    fitted = trainer.fit(on_event, should_stop)
-    if fitted.stopped in (Stop.CANCEL, Stop.PAUSE):
+    fitted = Trainer(config, loaders, compute, attempt).fit(on_event, should_stop)
+    world.leave()
+    if fitted.stopped in (Stop.CANCEL, Stop.PAUSE) or not world.leads:
         return TrainingOutcome(fitted.stopped)
     _begin("Calibrating on healthy validation images", on_event, should_stop)
     content = _model_content(config, folder.name, fitted, loaders, images, divided)
     if any(record.label == "sick" for record in divided.test):
         _begin("Evaluating on the test set", on_event, should_stop)
         detector = AnomalyDetector(content, config, folder / BEST, choose_compute("auto", "fp32"))
-        evaluation, _ = _evaluate_into(folder, detector, images, divided)
+        evaluation, _ = _evaluate_into(attempt, detector, images, divided)
         content["metrics"] = evaluation.to_json()
-    checkpoint.save(folder / BEST, "model", content)
-    trainer.resume_point.unlink(missing_ok=True)
+    checkpoint.save(attempt / BEST, "model", content)
+    if not may_publish():
+        return TrainingOutcome(Stop.CANCEL)
+    attempts.publish(attempt, folder)
+    attempts.clear(folder)
     return _outcome(folder, content, workspace, fitted.stopped)
 
 
@@ -215,9 +240,7 @@ def load_images(
 
     def report(stage: str) -> Callable[[int, int], None]:
         def on_progress(done: int, total: int) -> None:
-            stop = should_stop()
-            if stop is not None:
-                raise Stopped(stop)
+            _obey(should_stop)
             on_event(Preparing(stage, done, total))
 
         return on_progress
@@ -239,6 +262,12 @@ def sick_sample(
     return list(detector.detect_inputs(inputs, [record.path for record in records]))
 
 
+def _obey(should_stop: ShouldStop) -> None:
+    stop = should_stop()
+    if stop is not None:
+        raise Stopped(stop)
+
+
 def _begin(stage: str, on_event: OnEvent, should_stop: ShouldStop) -> None:
     """Announce a stage that runs to its end, unless somebody asked to stop before it."""
     stop = should_stop()
@@ -257,6 +286,7 @@ def _outcome(
         folder / BEST,
         content["best_epoch"],
         content["best_validation_loss"],
+        content.get("best_validation_elbo"),
         Evaluation.from_json(content["metrics"]) if content["metrics"] else None,
         [folder / name for name in names if (folder / name).exists()],
         promoted=_promote_if_first(content, workspace),
@@ -304,6 +334,7 @@ def _model_content(
         "seed": config.training.seed,
         "best_epoch": fitted.best.epoch,
         "best_validation_loss": fitted.best.loss,
+        "best_validation_elbo": fitted.best.elbo,
         "history": [asdict(epoch) for epoch in fitted.history],
         "metrics": {},
         "versions": checkpoint.versions(),
@@ -316,7 +347,10 @@ def _promote_if_first(content: dict[str, Any], workspace: Workspace) -> bool:
     Any later choice is the user's.
     """
     if workspace.promoted.exists():
-        current = checkpoint.load(workspace.promoted, "model")
+        try:
+            current = checkpoint.load(workspace.promoted, "model")
+        except CheckpointError:  # detection will say so; a finished run is no less finished
+            return False
         is_demo = current["config"]["data"]["root"] is None
         if not is_demo or content["config"]["data"]["root"] is None:
             return False

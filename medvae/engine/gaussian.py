@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+SMALLEST_SPREAD = 1e-6  # a dimension that never varies must not decide
+
 
 class Gaussian:
     """Mean and whitening (D, D) float32 such that |(x − mean) · whitening|² is a distance."""
@@ -15,17 +17,24 @@ class Gaussian:
         self.whitening = whitening
 
     @classmethod
-    def fit(cls, vectors: Tensor, shrinkage: float) -> "Gaussian":
-        """Fit to (N, D); the covariance is mixed with `shrinkage` of its mean variance.
+    def fit(cls, vectors: Tensor) -> "Gaussian":
+        """Fit to (N, D) with a covariance that is regularised as much as N and D ask for.
 
-        Ledoit and Wolf, "A well-conditioned estimator" (2004), with a fixed share.
+        Each dimension is scaled to a spread of one first, so that none counts for its units. Ledoit
+        and Wolf, "A well-conditioned estimator for large-dimensional covariance matrices" (2004).
         """
-        values = vectors.double().cpu().numpy()
-        covariance = np.atleast_2d(np.cov(values.T))
+        # Late: fitting happens once a training, and a worker that only scores does without.
+        from sklearn.covariance import ledoit_wolf
+
+        values = vectors.cpu().numpy().astype(np.float64)
+        mean, spread = values.mean(0), values.std(0) + SMALLEST_SPREAD
+        covariance, _ = ledoit_wolf((values - mean) / spread, assume_centered=True)
         variances, directions = np.linalg.eigh(covariance)
-        variances = (1 - shrinkage) * variances.clip(0) + shrinkage * variances.mean() + 1e-12
-        whitening = directions / np.sqrt(variances)
-        return cls(torch.from_numpy(values.mean(0)).float(), torch.from_numpy(whitening).float())
+        whitening = directions / np.sqrt(variances.clip(1e-6)) / spread[:, None]
+        return cls(
+            torch.from_numpy(mean.astype(np.float32)),
+            torch.from_numpy(whitening.astype(np.float32)),
+        )
 
     def log_distance(self, vectors: Tensor) -> Tensor:
         """Log of the squared Mahalanobis distance, by dimension: (N, D) → (N,)."""

@@ -11,17 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from medvae.data.smoothing import smooth
 from medvae.engine.evidence import vectors
 from medvae.engine.gaussian import Gaussian
-from medvae.engine.smoothing import smooth
 from medvae.model.vae import VAEOutput
 
 SMOOTHING = 0.02  # standard deviation of the residual's blur, as a share of the image side
 SPREAD_SMOOTHING = 0.05  # the same for the per-pixel spread, which few images estimate roughly
 MIN_SPREAD = 0.01  # gray levels of 1: no pixel is so constant that noise becomes evidence
-MIN_LOGIT_SPREAD = 0.1
 OUTSIDE = 0.3  # weight of a map where the chest field is zero
-SHRINKAGE = {"latent": 0.1, "shape": 0.3, "bands": 0.1, "regions": 0.3}
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class MapStatistics:
 
 @dataclass(frozen=True)
 class Healthy:
-    """The chest field (S, S), the statistics of maps, and a Gaussian a kind of evidence.
+    """The chest field (S, S), the residual's statistics, and a Gaussian a kind of evidence.
 
     `common_scale`: mean and spread of each score that `combined` is made of, over healthy
     validation images; empty until calibration has measured them.
@@ -47,7 +45,6 @@ class Healthy:
 
     field: Tensor
     residual: MapStatistics
-    patches: MapStatistics | None
     gaussians: dict[str, Gaussian]
     common_scale: dict[str, tuple[float, float]]
 
@@ -63,18 +60,15 @@ class Healthy:
         return {
             "field": self.field,
             "residual": dict(self.residual.__dict__),
-            "patches": dict(self.patches.__dict__) if self.patches else None,
             "gaussians": {name: g.to_content() for name, g in self.gaussians.items()},
             "common_scale": {name: list(pair) for name, pair in self.common_scale.items()},
         }
 
     @classmethod
     def from_content(cls, content: dict[str, Any]) -> "Healthy":
-        patches = content["patches"]
         return cls(
             content["field"],
             MapStatistics(**content["residual"]),
-            MapStatistics(**patches) if patches else None,
             {name: Gaussian(**values) for name, values in content["gaussians"].items()},
             {name: (mean, spread) for name, (mean, spread) in content["common_scale"].items()},
         )
@@ -82,19 +76,16 @@ class Healthy:
 
 def learn_healthy(passes: Iterable[tuple[Tensor, VAEOutput]], field: Tensor) -> Healthy:
     """Collect the statistics of training batches: (images (B, 1, S, S), forward pass)."""
-    residual, patches = _Moments(), _Moments()
+    residual = _Moments()
     collected: dict[str, list[Tensor]] = {}
     for images, output in passes:
         residual.add(smooth(images - output.reconstruction, SMOOTHING))
-        if output.patch_logits is not None:
-            patches.add(smooth(output.patch_logits, SMOOTHING))
         for name, values in vectors(images, output, field).items():
             collected.setdefault(name, []).append(values.cpu())
     return Healthy(
         field.cpu(),
         residual.statistics(MIN_SPREAD),
-        patches.statistics(MIN_LOGIT_SPREAD) if patches.count else None,
-        {n: Gaussian.fit(torch.cat(parts), SHRINKAGE[n]) for n, parts in collected.items()},
+        {name: Gaussian.fit(torch.cat(parts)) for name, parts in collected.items()},
         {},
     )
 

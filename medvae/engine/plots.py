@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from sklearn.metrics import roc_curve
 
 from medvae.atomic import replacing
 from medvae.data.baselines import BASELINES
@@ -19,6 +18,8 @@ SIZE = (6.0, 4.6)  # inches at 150 dots: 900 × 690 pixels
 
 def draw_roc(evaluation: Evaluation, tested: TestScores, path: Path) -> Path:
     """ROC curves of every score (solid) and every trivial baseline (dashed), as PNG."""
+    from sklearn.metrics import roc_curve  # 130 MB that a worker which only scores does without
+
     figure, axes = _figure("False-positive rate", "Sensitivity")
     for name, values in tested.values.items():
         fpr, sensitivity, _ = roc_curve(tested.sick, values)

@@ -12,14 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from medvae.data.smoothing import smooth
 from medvae.engine.evidence import vectors
 from medvae.engine.healthy import Healthy
-from medvae.engine.smoothing import smooth
 from medvae.model.loss import kl_divergence, squared_error
 from medvae.model.vae import VAEOutput
 
 SSIM_WINDOW = 0.012  # standard deviation of the local statistics, as a share of the side
-TOP_SHARE = 0.05  # share of the patch map's places that its score looks at
 
 
 @dataclass(frozen=True)
@@ -74,14 +73,13 @@ def residual(view: View) -> Tensor:
 
 
 def patches(view: View) -> Tensor:
-    """Mean of the strongest places of the patch map, as z-scores inside the chest: → (B,)."""
-    logits, statistics = view.output.patch_logits, view.healthy.patches
-    if logits is None or statistics is None:
+    """Log of the mean probability over the chest that a patch does not belong there: → (B,)."""
+    logits = view.output.patch_logits
+    if logits is None:
         raise ValueError("this network has no patch head")
-    z = statistics.z(logits.float())
-    field = F.adaptive_avg_pool2d(view.healthy.field[None, None], z.shape[-1])[0].to(z.device)
-    places = (z.clamp_min(0) * field).flatten(1)
-    return places.topk(max(1, round(TOP_SHARE * places.shape[1]))).values.mean(1)
+    odds = logits.float()
+    field = F.adaptive_avg_pool2d(view.healthy.field[None, None], odds.shape[-1]).to(odds.device)
+    return ((odds.sigmoid() * field).flatten(1).sum(1) / field.sum() + 1e-6).log()
 
 
 def _mahalanobis(name: str) -> "ScoreFunction":
@@ -106,11 +104,12 @@ SCORES: dict[str, ScoreFunction] = {
     "shape": _mahalanobis("shape"),
     "bands": _mahalanobis("bands"),
     "latent": _mahalanobis("latent"),
+    "features": _mahalanobis("features"),
     "regions": _mahalanobis("regions"),
     "patches": patches,
 }
 NEED_PATCH_HEAD = ("regions", "patches")
-COMBINED = ("residual", "shape", "bands", "latent", "regions", "patches")
+COMBINED = ("residual", "shape", "bands", "latent", "features", "regions", "patches")
 DEFAULT_SCORE = "combined"
 LABELS = {
     "mse": "MSE",
@@ -121,6 +120,7 @@ LABELS = {
     "shape": "Shape of the residual",
     "bands": "Residual by scale",
     "latent": "Latent distance",
+    "features": "Feature distance",
     "regions": "Feature distance by region",
     "patches": "Patch map",
     "combined": "Combined evidence",

@@ -18,6 +18,7 @@ from medvae.config import Config
 from medvae.data.loader import HealthyLoaders
 from medvae.device import Compute
 from medvae.engine import checkpoint
+from medvae.engine.attempts import RESUME_POINT
 from medvae.engine.events import (
     CheckpointSaved,
     EpochEnded,
@@ -36,15 +37,21 @@ from medvae.model.loss import LossParts, VAELoss, patch_error
 from medvae.model.vae import VAE, VAEOutput
 
 PROGRESS_EVERY = 0.5  # seconds; reading the sums is the only wait for the device inside an epoch
+RISE = 0.08  # share of the steps in which the learning rate rises to its peak
 NOISE_STREAM = 500_009  # sets the reparameterisation noise apart from the augmentation's draws
 
 
 @dataclass
 class Best:
-    """The weights with the lowest validation loss so far; epoch counts from 1."""
+    """The weights with the lowest validation loss so far; epoch counts from 1.
+
+    elbo: MSE + KLD at beta 1 over the same images, which unlike the loss can be compared between
+    runs of different beta.
+    """
 
     loss: float = math.inf
     epoch: int = 0
+    elbo: float = math.inf
     weights: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -68,12 +75,21 @@ class Trainer:
         torch.manual_seed(config.training.seed)
         self.model = VAE(config.model)
         compute.place(self.model)
+        self.world = loaders.train.world
+        self.network = self.world.network(self.model)  # the same weights, for training steps
         self.loss = VAELoss(config.loss)
         steps = loaders.train.steps_per_epoch * config.training.epochs
         self.optimizer = torch.optim.Adam(
             self.model.parameters(), config.training.learning_rate, fused=True
         )
-        self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, steps)
+        # A short rise first: Adam's full rate at the first steps drives the latent code far out.
+        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer,
+            config.training.learning_rate,
+            total_steps=steps + 1,
+            pct_start=RISE,
+            cycle_momentum=False,
+        )
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
         averaging = config.training.weight_average > 0
         self.average = copy.deepcopy(self.model).eval() if averaging else None
@@ -86,7 +102,7 @@ class Trainer:
 
     @property
     def resume_point(self) -> Path:
-        return self.folder / "last.pth"
+        return self.folder / RESUME_POINT
 
     def fit(self, on_event: OnEvent, should_stop: ShouldStop) -> FitResult:
         """Run all epochs, or until asked to stop; goes on from a resume point if there is one.
@@ -96,6 +112,8 @@ class Trainer:
         training = self.config.training
         if self.resume_point.exists():
             self._restore()
+        self._check_same_start()
+        should_stop = self.world.agreed(should_stop, tuple(Stop), self.compute)
         on_event(self._started())
         begun = self._saved_at = time.monotonic()
         stopped: Stop | None = None
@@ -103,10 +121,10 @@ class Trainer:
             stopped = self._run_epoch(on_event, should_stop)
         if stopped is Stop.KEEP:
             self._validate_and_compare(self.epoch + 1)
-        if stopped is not Stop.CANCEL:
-            self._save(on_event)
             if not self.best.weights:
                 raise self._diverged()
+        if stopped is not Stop.CANCEL:
+            self._save(on_event)
         on_event(
             RunEnded(stopped, self.epoch, self.best.epoch, self.best.loss, time.monotonic() - begun)
         )
@@ -118,7 +136,7 @@ class Trainer:
         self.model.train()
         for images in self.loaders.train.shuffled(self.epoch, self.step):
             parts = self._train_step(images)
-            self.sums += torch.stack(parts).detach() * len(images)
+            self.sums += self.world.total(parts, len(images))
             self.step += 1
             now = time.monotonic()
             if now - reported >= PROGRESS_EVERY:
@@ -133,21 +151,22 @@ class Trainer:
         return None
 
     def _train_step(self, images: Tensor) -> LossParts:
-        train = self.loaders.train
+        train, batch = self.loaders.train, self.loaders.train.batch_at(self.step)
         global_step = self.epoch * train.steps_per_epoch + self.step
         generator = train.generator(global_step + NOISE_STREAM)
         noise = torch.randn(
-            (len(images), self.config.model.latent_size),
+            (batch, self.config.model.latent_size),
             generator=generator,
             device=self.compute.device,
         )
-        exam = self.task.set(images, generator) if self.task else None
+        exam = self.task.set(images, generator, batch) if self.task else None
         with self.compute.autocast():
-            output = self.model(exam.images if exam else images, noise)
+            output = self.network(exam.images if exam else images, self.world.part(noise))
         beta = self.loss.beta_at(global_step / train.steps_per_epoch)
         parts = self._loss(output, images, exam, beta)
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(parts.loss).backward()  # type: ignore[no-untyped-call]
+        loss = self.world.weigh(parts.loss, len(images), batch)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.scheduler.step()
@@ -207,7 +226,8 @@ class Trainer:
         )
         self.history.append(ended)
         on_event(ended)
-        on_event(SamplesDrawn(self.epoch, str(self._draw_samples())))
+        if self.world.leads:
+            on_event(SamplesDrawn(self.epoch, str(self._draw_samples())))
 
     def _diverged(self) -> MedVAEError:
         return MedVAEError(
@@ -219,7 +239,9 @@ class Trainer:
         means = self._validate()
         is_best = means[0] < self.best.loss
         if is_best:
-            self.best = Best(means[0], epoch, checkpoint.weights_of(self.judged))
+            self.best = Best(
+                means[0], epoch, means[1] + means[2], checkpoint.weights_of(self.judged)
+            )
         return means, is_best
 
     @torch.inference_mode()
@@ -227,12 +249,13 @@ class Trainer:
         """Mean loss at the final beta, MSE and KLD over the validation images, through mu."""
         model = self.judged.eval()
         sums = torch.zeros(3, device=self.compute.device)
-        for index, images in enumerate(self.loaders.validation.ordered()):
+        for index, batch in enumerate(self.loaders.validation.ordered()):
+            images = self.world.part(batch)
             generator = self.loaders.validation.generator(index)  # the same exams in every epoch
-            exam = self.task.set(images, generator) if self.task else None
+            exam = self.task.set(images, generator, len(batch)) if self.task else None
             with self.compute.autocast():
                 output = model(exam.images if exam else images)
-            sums += torch.stack(self._loss(output, images, exam)) * len(images)
+            sums += self.world.total(self._loss(output, images, exam), len(images))
         means: list[float] = (sums / len(self.loaders.validation.dataset)).tolist()
         return means
 
@@ -247,7 +270,7 @@ class Trainer:
     def _started(self) -> RunStarted:
         train = self.loaders.train
         return RunStarted(
-            device=self.compute.name,
+            device=f"{self.world.size} × " * (self.world.size > 1) + self.compute.name,
             precision=self.compute.precision,
             parameters=sum(weight.numel() for weight in self.model.parameters()),
             train_images=len(train.dataset),
@@ -275,6 +298,8 @@ class Trainer:
         )
 
     def _save(self, on_event: OnEvent) -> None:
+        if not self.world.leads:
+            return
         content = {
             "config": self.config.model_dump(),
             "precision": self.compute.precision,
@@ -292,6 +317,15 @@ class Trainer:
         checkpoint.save(self.resume_point, "resume point", content)
         self._saved_at = time.monotonic()
         on_event(CheckpointSaved(str(self.resume_point)))
+
+    def _check_same_start(self) -> None:
+        mine = f"epoch {self.epoch + 1}, step {self.step}"
+        first = self.world.told("start", mine)
+        if mine != first:
+            raise MedVAEError(
+                f"process {self.world.rank} would begin at {mine}, process 0 at {first}; all need "
+                "the same folder: set MEDVAE_HOME to one that they share"
+            )
 
     def _restore(self) -> None:
         content = checkpoint.load(self.resume_point, "resume point")

@@ -46,15 +46,17 @@ class VAELoss:
 
 
 def patch_error(output: VAEOutput, changed: Tensor) -> Tensor:
-    """Mean binary cross-entropy of the patch map against where patches are.
+    """Binary cross-entropy of the patch map against where patches are, zero without a patch head.
 
-    changed: (B, 1, S, S) in 0..1, averaged over the places of the map. Zero without a patch head.
+    changed: (B, 1, S, S) in 0..1, averaged over the places of the map. In nats, summed over the
+    pixels of an image and averaged over the batch as the squared error is: so neither of the two
+    tasks drowns the other in the encoder.
     """
     if output.patch_logits is None:
         return changed.new_zeros(())
     logits = output.patch_logits.float()
     wanted = F.adaptive_avg_pool2d(changed.float(), logits.shape[-1])
-    return F.binary_cross_entropy_with_logits(logits, wanted)
+    return changed[0].numel() * F.binary_cross_entropy_with_logits(logits, wanted)
 
 
 def squared_error(reconstruction: Tensor, target: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -25,8 +24,8 @@ class PatchHead(nn.Module):
             nn.LeakyReLU(0.2),
         )
         self.to_logits = nn.Conv2d(FEATURES, 1, kernel_size=3, padding=1)
-        with torch.no_grad():
-            self.to_logits.bias += -3.0  # most places are untouched
+        assert self.to_logits.bias is not None
+        nn.init.constant_(self.to_logits.bias, -3.0)  # most places are untouched
 
     def forward(self, stages: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Maps (B, C_i, S_i, S_i), fine to coarse → logits (B, 1, S_0, S_0), features."""

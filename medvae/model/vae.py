@@ -22,6 +22,7 @@ class VAEOutput(NamedTuple):
     logvar: Tensor  # (B, Z)
     patch_logits: Tensor | None = None  # (B, 1, S/4, S/4): log odds that a patch begins here
     features: Tensor | None = None  # (B, C, S/4, S/4): what these were computed from
+    stages: tuple[Tensor, ...] = ()  # the encoder's maps at S/4, S/8 and S/16
 
 
 class VAE(nn.Module):
@@ -71,7 +72,7 @@ class VAE(nn.Module):
         mu, logvar = self._to_gaussian(stages[-1])
         z = mu if noise is None else reparameterise(mu, logvar, noise)
         logits, features = self.patch_head(stages[1:]) if self.patch_head else (None, None)
-        return VAEOutput(self.decode(z), mu, logvar, logits, features)
+        return VAEOutput(self.decode(z), mu, logvar, logits, features, tuple(stages[1:]))
 
     def _stages(self, images: Tensor) -> list[Tensor]:
         """Feature maps at S/2, S/4, S/8 and S/16."""

@@ -38,7 +38,7 @@ def _detector(patch_head: bool) -> AnomalyDetector:
 
 def test_distance_is_smallest_at_the_mean():
     cloud = torch.randn((200, 3), generator=torch.Generator().manual_seed(0))
-    gaussian = Gaussian.fit(cloud, 0.1)
+    gaussian = Gaussian.fit(cloud)
     near, far = gaussian.log_distance(torch.stack([cloud.mean(0), torch.full((3,), 5.0)]))
     assert near < far
 

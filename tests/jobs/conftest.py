@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import redis
 
 from jobs.service import JobService
 from jobs.store import Store
@@ -86,6 +88,49 @@ def postgres() -> Iterator[PostgresServer]:
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+class RedisServer:
+    """A server of its own on a free port of this machine, keeping nothing on disk."""
+
+    def __init__(self) -> None:
+        program = shutil.which("redis-server")
+        if program is None:
+            pytest.fail("these tests need redis-server: install the package `redis-server`")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._command = [program, f"--port {self.port}", "--bind 127.0.0.1", "--save", ""]
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        with closing(redis.Redis(port=self.port)) as client:
+            wait_for(lambda: _answers(client))
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def _answers(client: "redis.Redis") -> bool:
+    try:
+        return bool(client.ping())
+    except redis.ConnectionError:
+        return False
+
+
+@pytest.fixture
+def redis_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisServer]:
+    """Carries the nudges of this test."""
+    server = RedisServer()
+    monkeypatch.setenv("MEDVAE_QUEUE_URL", server.url)
+    monkeypatch.setenv("MEDVAE_QUEUE_SECRET", "correct horse battery staple")
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

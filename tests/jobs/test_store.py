@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.queue import fill
 from jobs.database import StoreUnavailable
 from jobs.schema import SchemaRow
 from jobs.store import LeaseLost, Store
@@ -300,29 +301,7 @@ def test_large_tables_stay_fast(tmp_path: Path) -> None:
         assert quickest(lambda: store.job(busy)) < 0.02
         assert quickest(lambda: store.reap()) < 0.02
         assert quickest(lambda: store.sweep(60)) < 0.02
-
-
-def fill(store: Store, jobs: int, events: int) -> str:
-    """Copies of one finished job, and one running job with many events."""
-    store.finish(store.claim("w", 60, store.add("x")).id, 1, Status.SUCCEEDED)  # type: ignore[union-attr]
-    columns = [name for name in _columns(store) if name not in ("id", "created")]
-    store._database._pool.execute_sql(
-        f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {jobs}) "
-        f"INSERT INTO job (id, created, {', '.join(columns)}) "
-        f"SELECT 'copy-' || i, created + i, {', '.join(columns)} FROM n, job"
-    )
-    busy = store.add("x")
-    store.claim("w", 600, busy)
-    store.extend_lease(busy, 1, 600, [progress(1)])
-    store._database._pool.execute_sql(
-        f"WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < {events}) "
-        f"INSERT INTO event SELECT job, i, attempt, time, kind, body FROM n, event"
-    )
-    return busy
-
-
-def _columns(store: Store) -> list[str]:
-    return [column.name for column in store._database._pool.get_columns("job")]
+        assert quickest(lambda: store.families.settle()) < 0.02
 
 
 def quickest(action: object) -> float:

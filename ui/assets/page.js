@@ -38,6 +38,8 @@
       localStorage.setItem("medvae-theme", dark ? "dark" : "light");
       return;
     }
+    const tab = event.target.closest("#tabs [role=tab][data-tab-id]");
+    if (tab) change({ tab: tab.dataset.tabId });
     if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.shiftKey) return;
     const link = event.target.closest("a[data-place]");
     const row = event.target.closest("tr[data-href]");

@@ -1,0 +1,187 @@
+"""A real page with its worker in a home of its own, and a real Chromium to look at it."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from jobs.service import JobService
+from jobs.views import Status
+from medvae.config import Config
+from medvae.data.phantom import draw_phantom
+from medvae.workspace import PROJECT, Workspace
+
+PATIENCE = 30_000  # milliseconds, for anything that trains
+expect.set_options(timeout=PATIENCE)
+
+
+@dataclass
+class Site:
+    """A running `python main.py`."""
+
+    process: "subprocess.Popen[str]"
+    url: str
+    home: Path
+
+
+@dataclass
+class Complaints:
+    """What a browser has to say against a page."""
+
+    console: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+
+def start_site(home: Path, log: Path) -> Site:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with log.open("a") as output:
+        process = subprocess.Popen(
+            [sys.executable, "main.py", "--port", str(port), "--no-demo"],
+            cwd=PROJECT,
+            env={
+                **os.environ,
+                "MEDVAE_HOME": str(home),
+                "GRADIO_TEMP_DIR": str(home / "uploads"),
+                "OMP_NUM_THREADS": "1",
+            },
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    url = f"http://127.0.0.1:{port}/"
+    deadline = time.monotonic() + 40
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            urllib.request.urlopen(f"{url}healthz", timeout=2).close()
+            return Site(process, url, home)
+        except OSError:
+            time.sleep(0.1)
+    process.kill()
+    raise RuntimeError(f"the page did not start: {log.read_text()}")
+
+
+def stop_site(site: Site) -> None:
+    site.process.send_signal(signal.SIGINT)
+    site.process.wait(20)
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    running = start_site(folder / "home", folder / "page.log")
+    yield running
+    stop_site(running)
+
+
+@pytest.fixture(scope="session")
+def service(site: Site) -> Iterator[JobService]:
+    """The same job table as the page's."""
+    with closing(JobService(Workspace(site.home))) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def phantom_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sick chest as a file of the user's own."""
+    file = tmp_path_factory.mktemp("scans") / "scan.png"
+    Image.fromarray(draw_phantom(7, "consolidation").image).save(file)
+    return file
+
+
+def tiny(epochs: int) -> Config:
+    """Trains in a second or two, or for as long as one likes."""
+    return Config().override(
+        {
+            "data.phantoms": 60,
+            "data.validation_fraction": 0.3,
+            "model.image_size": 32,
+            "model.width": 4,
+            "model.latent_size": 8,
+            "training.batch_size": 8,
+            "training.epochs": epochs,
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def model(service: JobService) -> str:
+    """The name of a finished run, whose model is in use."""
+    finished = [job for job in service.jobs() if job.status is Status.SUCCEEDED]
+    if finished:
+        return finished[0].id
+    job = service.submit(tiny(epochs=2))
+    deadline = time.monotonic() + 60
+    while service.job(job).status is not Status.SUCCEEDED and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return job
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+    mac = Path("/Applications/Chromium.app/Contents/MacOS/Chromium")
+    executable = found or (str(mac) if mac.exists() else None)
+    if executable is None:
+        pytest.fail("no Chromium on this machine: install Debian's package `chromium`")
+    arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=executable, args=arguments)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def complaints() -> Complaints:
+    return Complaints()
+
+
+@pytest.fixture
+def page(browser: Browser, site: Site, complaints: Complaints) -> Iterator[Page]:
+    """A tab on the site; the test fails afterwards if the browser had anything to complain of."""
+    context = browser.new_context(viewport={"width": 1440, "height": 1000})
+    opened = context.new_page()
+    opened.set_default_timeout(PATIENCE)
+    opened.on("dialog", lambda dialog: dialog.accept())
+    watch(opened, site, complaints)
+    yield opened
+    context.close()
+    assert complaints == Complaints()
+
+
+def watch(page: Page, site: Site, complaints: Complaints) -> None:
+    page.on(
+        "console",
+        lambda said: complaints.console.append(said.text) if said.type == "error" else None,
+    )
+    page.on("pageerror", lambda error: complaints.console.append(str(error)))
+    page.on(
+        "request",
+        lambda request: (
+            None
+            if request.url.startswith((site.url, "data:", "blob:"))
+            else complaints.outside.append(request.url)
+        ),
+    )
+    page.on(
+        "response",
+        lambda answer: (
+            complaints.failed.append(f"{answer.status} {answer.url}")
+            if answer.status >= 400
+            else None
+        ),
+    )

@@ -1,0 +1,54 @@
+"""What a new user does first, in a real browser: train a model, then look at a file with it."""
+
+from pathlib import Path
+
+from playwright.sync_api import Page, expect
+
+from jobs.service import JobService
+from tests.e2e.conftest import Site
+
+TINY_FORM = {
+    "training-epochs": "3",
+    "training-batch_size": "8",
+    "model-latent_size": "8",
+    "model-width": "4",
+    "data-phantoms": "60",
+    "data-validation_fraction": "0.3",
+}
+
+
+def test_a_page_without_a_model_says_what_to_do(page: Page, site: Site) -> None:
+    page.goto(site.url)
+    expect(page.locator("#results")).to_contain_text("No model yet")
+    expect(page.locator("#chips")).to_contain_text("Worker idle")
+    page.locator("#results").get_by_role("link", name="Train tab").click()
+    expect(page.locator("#run-status")).to_contain_text("Nothing has been trained yet")
+    assert "tab=train" in page.url
+
+
+def test_a_new_user_trains_watches_and_sees_a_heatmap_of_an_uploaded_file(
+    page: Page, site: Site, service: JobService, phantom_file: Path
+) -> None:
+    page.goto(f"{site.url}?tab=train")
+    page.get_by_role("button", name="Advanced").click()
+    for setting, value in TINY_FORM.items():
+        page.locator(f"#setting-{setting} input").fill(value)
+    page.get_by_role("button", name="Queue training").click()
+    status = page.locator("#run-status")
+    expect(status.get_by_role("progressbar").first).to_be_visible()
+    expect(status).to_contain_text("Finished after")
+    expect(page.locator("#curves svg")).to_have_count(3)
+    expect(page.locator("#film figure")).to_have_count(1 + 3)
+    [job] = service.jobs()
+    assert job.config is not None
+    assert job.config["training"]["epochs"] == 3
+    assert f"run={job.id}" in page.url
+
+    page.get_by_role("tab", name="Detect").click()
+    page.locator("#upload input[type=file]").set_input_files(phantom_file)
+    pictures = page.locator("#results .card img")
+    expect(pictures).to_have_count(3)
+    for index in range(3):
+        assert pictures.nth(index).evaluate("image => image.complete && image.naturalWidth > 100")
+    expect(page.locator("#results")).to_contain_text("healthy validation images")
+    expect(page.locator("#chips")).to_contain_text(job.id)

@@ -1,0 +1,85 @@
+"""The main job in a real browser: train on the page, watch it, then look at a file of one's own."""
+
+import os
+import re
+import signal
+from pathlib import Path
+
+from playwright.sync_api import Page, expect
+
+from jobs.service import JobService
+from jobs.views import Status
+from tests.e2e.conftest import Site, tiny
+
+
+def test_a_bad_file_gets_a_message_and_does_not_lose_the_good_one(
+    page: Page, site: Site, model: str, phantom_file: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "broken.jpg"
+    bad.write_bytes(b"\xff\xd8\xff\xe0 no image")
+    page.goto(site.url)
+    page.locator("#upload input[type=file]").set_input_files([bad, phantom_file])
+    expect(page.locator("#results .card")).to_have_count(2)
+    failed = page.locator("#results .card.failed")
+    expect(failed).to_contain_text("broken.jpg")
+    expect(failed).to_contain_text("Could not be read")
+    left = [path for path in (site.home / "uploads").rglob("*") if path.is_file()]
+    assert not [path for path in left if path.stat().st_size > 0]
+
+
+def test_sampled_test_images_show_their_truth_and_make_a_report_card(
+    page: Page, site: Site, model: str
+) -> None:
+    page.goto(site.url)
+    page.get_by_label("How many").fill("2")
+    page.get_by_role("button", name="Show test images").click()
+    cards = page.locator("#results .card")
+    expect(cards).to_have_count(2)
+    expect(cards.first).to_contain_text("labelled sick")
+    expect(cards.last).to_contain_text("labelled healthy")
+    page.get_by_role("button", name="Draw report card").click()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download PNG").click()
+    assert download.value.suggested_filename == f"report-card-{model}.png"
+
+
+def test_a_reload_finds_the_running_job_and_cancel_takes_effect(
+    page: Page, site: Site, service: JobService
+) -> None:
+    job = service.submit(tiny(epochs=5000))
+    page.goto(f"{site.url}?tab=train&run={job}")
+    status = page.locator("#run-status")
+    expect(status).to_contain_text(re.compile(r"Epoch \d+ of 5000"))
+    page.reload()
+    expect(status).to_contain_text(re.compile(r"Epoch \d+ of 5000"))
+    page.get_by_role("button", name="Cancel run").click()
+    expect(status).to_contain_text("Cancelled after", timeout=6000)
+    assert service.job(job).status is Status.CANCELLED
+
+
+def test_stop_and_keep_makes_a_model_of_what_was_learnt(
+    page: Page, site: Site, service: JobService
+) -> None:
+    job = service.submit(tiny(epochs=5000))
+    page.goto(f"{site.url}?tab=train&run={job}")
+    page.get_by_role("button", name="Stop and keep").click()
+    expect(page.locator("#run-status")).to_contain_text("Stopped by hand and kept")
+    page.goto(f"{site.url}?tab=runs&run={job}")
+    page.get_by_role("button", name="Use this model for Detect").click()
+    expect(page.locator("#run-head")).to_contain_text("used by Detect")
+    expect(page.locator("#chips")).to_contain_text(job)
+
+
+def test_a_killed_worker_is_replaced_and_the_run_goes_on(
+    page: Page, site: Site, service: JobService
+) -> None:
+    job = service.submit(tiny(epochs=5000))
+    page.goto(f"{site.url}?tab=train&run={job}")
+    status = page.locator("#run-status")
+    expect(status).to_contain_text(re.compile(r"Epoch \d+ of"))
+    [worker] = [worker for worker in service.workers() if worker.alive]
+    os.kill(worker.pid, signal.SIGKILL)
+    expect(page.locator("#chips")).to_contain_text("after it died (signal 9)")
+    expect(status).to_contain_text("attempt 2")
+    expect(status).to_contain_text(re.compile(r"Epoch \d+ of"))
+    service.stop(job)
