@@ -4,13 +4,14 @@ Turns a score into a p-value and a verdict, and a difference image into z-scores
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from medvae.engine.chest_gate import ChestGate, layouts_of, learn_gate
 from medvae.engine.healthy import Healthy
 from medvae.engine.scores import DEFAULT_SCORE, View, combine, common_scale, measure
 
@@ -24,6 +25,7 @@ class Calibration:
     scores: dict[str, Tensor]
     healthy: Healthy
     pixel_threshold: float
+    gate: ChestGate
 
     def p_value(self, score: str, value: float) -> float:
         """Chance that a healthy image scores at least this high, by split conformal prediction.
@@ -51,29 +53,41 @@ class Calibration:
 
     def to_content(self) -> dict[str, Any]:
         """Plain values and tensors for the checkpoint."""
-        return {**self.__dict__, "healthy": self.healthy.to_content()}
+        return {
+            **self.__dict__,
+            "healthy": self.healthy.to_content(),
+            "gate": dict(self.gate.__dict__),
+        }
 
     @classmethod
     def from_content(cls, content: dict[str, Any]) -> "Calibration":
-        return cls(**{**content, "healthy": Healthy.from_content(content["healthy"])})
+        healthy, gate = Healthy.from_content(content["healthy"]), ChestGate(**content["gate"])
+        return cls(**{**content, "healthy": healthy, "gate": gate})
 
 
-def calibrate(views: Callable[[], Iterable[View]], healthy: Healthy) -> Calibration:
+def calibrate(views: Iterable[View], healthy: Healthy, layouts: Tensor) -> Calibration:
     """Distributions of the scores over validation views, and the common scale of evidence.
 
-    Of the validation images only the mean and spread of six numbers flow back into a score.
+    layouts: of the training images, see chest_gate.py. Of the validation images only the mean and
+    spread of each kind of evidence flow back into a score.
     """
     collected: dict[str, list[Tensor]] = {}
-    extremes = []
-    for view in views():
+    extremes, own_layouts = [], []
+    for view in views:
         for name, values in measure(view).items():
             collected.setdefault(name, []).append(values)
         z = healthy.z_map(view.images - view.output.reconstruction)
         extremes.append(z.abs().cpu().flatten())
+        own_layouts.append(layouts_of(view.images))
     scores = {name: torch.cat(values) for name, values in collected.items()}
     scale = common_scale(scores)
     scores[DEFAULT_SCORE] = combine(scores, scale)
     pixels = torch.cat(extremes)
     rank = max(1, math.ceil(PIXEL_QUANTILE * pixels.numel()))
     ordered = {name: values.sort().values for name, values in scores.items()}
-    return Calibration(ordered, healthy.with_scale(scale), float(pixels.kthvalue(rank).values))
+    return Calibration(
+        ordered,
+        healthy.with_scale(scale),
+        float(pixels.kthvalue(rank).values),
+        learn_gate(layouts, torch.cat(own_layouts)),
+    )

@@ -18,7 +18,17 @@ from medvae.engine.scores import LABELS
 from medvae.errors import ImageError
 
 TABLE = "scores.csv"
-COLUMNS = ["file", "verdict", "p_value", "target_fpr", "threshold", *LABELS, "heatmap", "error"]
+COLUMNS = [
+    "file",
+    "verdict",
+    "p_value",
+    "target_fpr",
+    "threshold",
+    *LABELS,
+    "warning",
+    "heatmap",
+    "error",
+]
 UNUSUAL = "unusual"
 USUAL = "within the healthy range"
 PICTURE_SIDE = 384  # pixels of each of the three panels
@@ -67,7 +77,9 @@ def detect_files(
 
 
 def describe(detection: Detection) -> str:
-    """'unusual, score 912, more unusual than 98.7 % of healthy validation images'."""
+    """'unusual, score 2.31, more unusual than 98.7 % of healthy validation images'."""
+    if detection.warning:
+        return f"warning: {detection.warning}"
     return (
         f"{verdict(detection.unusual)}, score {detection.score:.2f}, more unusual than "
         f"{1 - detection.p_value:.1%} of healthy validation images"
@@ -118,6 +130,7 @@ def _row(detection: Detection) -> dict[str, object]:
         "p_value": f"{detection.p_value:.4f}",
         "target_fpr": detection.target_fpr,
         "threshold": f"{detection.threshold:.2f}",
+        "warning": detection.warning,
         **{name: f"{value:.3f}" for name, value in detection.scores.items()},
     }
 

@@ -20,12 +20,15 @@ from medvae.data.transform import to_model_input
 from medvae.device import Compute, choose_compute
 from medvae.engine import checkpoint
 from medvae.engine.calibration import Calibration, calibrate
+from medvae.engine.chest_gate import layouts_of
 from medvae.engine.healthy import learn_healthy
+from medvae.engine.regions import Region, find_regions
 from medvae.engine.scores import DEFAULT_SCORE, View, measure
 from medvae.errors import CheckpointError, ImageError
 from medvae.model.vae import VAE, VAEOutput
 
 BATCH = 64
+NOT_A_CHEST = "does not look like a frontal chest X-ray; its score means nothing"
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Detection:
     threshold: float
     target_fpr: float
     pixel_threshold: float  # |z| that 99 % of healthy pixels stay below
+    is_chest: bool  # False: looks like no frontal chest X-ray, and the scores mean nothing
 
     @property
     def difference(self) -> np.ndarray:
@@ -51,6 +55,16 @@ class Detection:
     def absolute_difference(self) -> np.ndarray:
         """|image − reconstruction|, 0..1."""
         return np.abs(self.difference)
+
+    @property
+    def regions(self) -> list[Region]:
+        """Where the map leaves what healthy pixels show, the strongest region first."""
+        return find_regions(self.anomaly_map, self.pixel_threshold)
+
+    @property
+    def warning(self) -> str:
+        """What to say before any verdict; empty for a chest X-ray."""
+        return "" if self.is_chest else NOT_A_CHEST
 
     @property
     def score(self) -> float:
@@ -145,6 +159,7 @@ class AnomalyDetector:
             images, output, scores = self._forward(batch)
             maps = self.calibration.z_map(images - output.reconstruction).cpu().numpy()
             reconstructions = output.reconstruction.squeeze(1).cpu().numpy()
+            chests = self.calibration.gate.passes(images)
             for i, name in enumerate(names[start : start + BATCH]):
                 values = {key: float(column[i]) for key, column in scores.items()}
                 yield Detection(
@@ -157,6 +172,7 @@ class AnomalyDetector:
                     threshold,
                     fpr,
                     self.calibration.pixel_threshold,
+                    bool(chests[i]),
                 )
 
     def score_inputs(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
@@ -166,6 +182,11 @@ class AnomalyDetector:
             for start in range(0, len(pixels), BATCH)
         ]
         return {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
+
+    def are_chests(self, pixels: np.ndarray) -> np.ndarray:
+        """Which of (N, S, S) uint8 images look like a frontal chest X-ray: (N,) bool."""
+        images = torch.from_numpy(pixels).unsqueeze(1).float() / 255.0
+        return self.calibration.gate.passes(images).numpy()
 
     def _forward(self, batch: np.ndarray) -> tuple[Tensor, VAEOutput, dict[str, Tensor]]:
         images = torch.from_numpy(batch).to(self.compute.device).unsqueeze(1).float() / 255.0
@@ -188,11 +209,9 @@ def calibrate_model(
     field = learn_chest_field(mean_image(training()))
     healthy = learn_healthy(((images, model(images)) for images in training()), field)
 
-    def views() -> Iterator[View]:
-        for images in validation():
-            yield View(images, model(images), healthy, config.loss.beta)
-
-    return calibrate(views, healthy)
+    layouts = torch.cat([layouts_of(images) for images in training()])
+    views = (View(x, model(x), healthy, config.loss.beta) for x in validation())
+    return calibrate(views, healthy, layouts)
 
 
 def load_model(config: Config, weights: dict[str, Tensor], source: Path, compute: Compute) -> VAE:

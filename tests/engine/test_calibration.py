@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from torch import Tensor
 from medvae.data.smoothing import smooth
 from medvae.engine import checkpoint
 from medvae.engine.calibration import PIXEL_QUANTILE, Calibration, calibrate
-from medvae.engine.healthy import learn_healthy
+from medvae.engine.chest_gate import ChestGate, layouts_of
+from medvae.engine.healthy import Healthy, learn_healthy
 from medvae.engine.scores import DEFAULT_SCORE, View, measure
 from medvae.model.vae import VAEOutput
 
@@ -24,19 +26,23 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+@cache
+def anything_healthy() -> Healthy:
+    return learn_healthy(healthy_passes(8)(), CHEST)
+
+
 def of_scores(*values: float) -> Calibration:
-    healthy = learn_healthy(healthy_passes(8)(), CHEST)
-    return Calibration({"elbo": torch.tensor(values).sort().values}, healthy, 3.0)
+    gate = ChestGate(torch.eye(4), limit=1.0)
+    scores = {"elbo": torch.tensor(values).sort().values}
+    return Calibration(scores, anything_healthy(), 3.0, gate)
 
 
 def calibrated(learnt: Passes, validation: Passes | None = None) -> Calibration:
     healthy = learn_healthy(learnt(), CHEST)
 
-    def views() -> Iterable[View]:
-        for images, output in (validation or learnt)():
-            yield View(images, output, healthy, beta=1.0)
-
-    return calibrate(views, healthy)
+    layouts = torch.cat([layouts_of(images) for images, _ in learnt()])
+    views = (View(*one, healthy, beta=1.0) for one in (validation or learnt)())
+    return calibrate(views, healthy, layouts)
 
 
 def a_pass(residual: Tensor, seed: int = 0) -> tuple[Tensor, VAEOutput]:
