@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.painted import paint_lesions
 from medvae.data.cache import ImageSet
 from medvae.data.catalog import Record
+from medvae.engine.audit import auroc_of
 from medvae.engine.detector import AnomalyDetector, Detection
 
 CONTRASTS = (0.3, 0.15)  # gray levels of 1
@@ -64,7 +65,7 @@ def painted_lesions(detector: AnomalyDetector, pixels: np.ndarray) -> dict[str, 
         figures[str(contrast)] = {
             "pixel_auroc": pixel_auroc(maps, painted.masks),
             "aupro": aupro(maps, painted.masks),
-            "image_auroc": _auroc(scores, healthy),
+            "image_auroc": auroc_of(scores, healthy),
             "vanished": 1 - _copied(before, after, painted.masks),
         }
     return figures
@@ -114,11 +115,6 @@ def box_hits(detector: AnomalyDetector, images: ImageSet) -> dict[str, float]:
         hits.append(bool(inside.flat[peak]))
         areas.append(inside.mean())
     return {"images": len(hits), "hits": float(np.mean(hits)), "chance": float(np.mean(areas))}
-
-
-def _auroc(sick: np.ndarray, healthy: np.ndarray) -> float:
-    truth = np.concatenate([np.ones(len(sick)), np.zeros(len(healthy))])
-    return float(roc_auc_score(truth, np.concatenate([sick, healthy])))
 
 
 def _copied(before: Sequence[Detection], after: Sequence[Detection], masks: np.ndarray) -> float:

@@ -12,6 +12,7 @@ import json
 import statistics
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,10 +27,10 @@ from benchmarks.localisation import (
     painted_lesions,
     phantom_lesions,
 )
-from benchmarks.shifts import SHIFTS, shifted
 from medvae.config import Config
 from medvae.data.cache import ImageSet
 from medvae.data.splits import Split
+from medvae.engine.audit import shift_suite
 from medvae.engine.detector import AnomalyDetector
 from medvae.engine.evaluation import score_test_images
 from medvae.engine.events import EpochEnded, Event, ignore, never
@@ -68,23 +69,6 @@ def test_figures(detector: AnomalyDetector, images: ImageSet, test: Split) -> Fi
     }
 
 
-def shift_suite(detector: AnomalyDetector, images: ImageSet, test: Split) -> Figures:
-    """Healthy test images under each shift against the sick ones as they are, and shifted alike."""
-    healthy = images.pixels[[r.row for r in test.test if r.label != "sick"]]
-    sick = images.pixels[[r.row for r in test.test if r.label == "sick"]]
-    plain_sick = detector.score_inputs(sick)[DEFAULT_SCORE]
-    figures = {}
-    for name, shift in SHIFTS.items():
-        moved = detector.score_inputs(shifted(healthy, shift))[DEFAULT_SCORE]
-        moved_sick = detector.score_inputs(shifted(sick, shift))[DEFAULT_SCORE]
-        figures[name] = {
-            "auroc": _auroc(plain_sick, moved),
-            "auroc_both_shifted": _auroc(moved_sick, moved),
-            "false_positives": float((moved > _threshold(detector)).mean()),
-        }
-    return figures
-
-
 def detection_cost(detector: AnomalyDetector, pixels: np.ndarray, turns: int = 7) -> Figures:
     """Seconds for a batch: all of detection, and the plain VAE's forward pass with its scores."""
     batch = pixels[:64]
@@ -114,7 +98,10 @@ def children(config: Config, seed: int, workspace: Workspace) -> Figures:
         if protocol == "official":
             healthy = images.pixels[[r.row for r in test.test if r.label != "sick"]]
             figures["minutes"] = minutes
-            figures["shifts"] = shift_suite(detector, images, test)
+            sick = images.pixels[[r.row for r in test.test if r.label == "sick"]]
+            shifts = shift_suite(detector, healthy, sick)
+            figures["shifts"] = {name: asdict(shift) for name, shift in shifts.items()}
+            figures["worst_shift"] = min(shift.auroc for shift in shifts.values())
             figures["painted"] = painted_lesions(detector, healthy)
             figures["healthy"] = fidelity(detections_of(detector, healthy))
             figures["cost"] = detection_cost(detector, healthy)
@@ -188,12 +175,6 @@ def main(
 
 def _threshold(detector: AnomalyDetector) -> float:
     return detector.calibration.threshold(DEFAULT_SCORE, detector.config.detection.target_fpr)
-
-
-def _auroc(sick: np.ndarray, healthy: np.ndarray) -> float:
-    truth = np.arange(len(sick) + len(healthy)) < len(sick)
-    values = np.concatenate([sick, healthy])
-    return float(auroc(truth, values, np.ones((1, len(values))))[0])
 
 
 if __name__ == "__main__":

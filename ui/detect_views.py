@@ -47,6 +47,8 @@ def card(look: Look, validation_images: int) -> str:
     name = escape(detection.name)
     verdict = "Unusual" if detection.unusual else "Within the healthy range"
     words = rarity(detection.p_value, validation_images)
+    if detection.warning:
+        verdict, words = "Not a chest X-ray?", f"It {escape(detection.warning)}."
     truth = f'<span class="truth">{TRUTH_WORDS[look.truth]}</span>' if look.truth else ""
     pictures = (
         ("Input", "the X-ray", look.original),
@@ -63,7 +65,7 @@ def card(look: Look, validation_images: int) -> str:
         f'<article class="card {style}" aria-label="{name}: {verdict}">'
         f'<div class="triptych">{figures}</div><div class="finding">'
         f'<p class="verdict"><i class="dot"></i>{verdict}</p>'
-        f'<p class="score" title="Score: the loss of this one image. Above the threshold the '
+        f'<p class="score" title="Score: how far from healthy. Above the threshold the '
         f'image is called unusual."><b>{short(detection.score)}</b> score, threshold '
         f"{short(detection.threshold)}</p>"
         f'<p class="words">{words}</p><p class="name"><span>{name}</span>{truth}</p>'

@@ -23,6 +23,7 @@ from medvae.data.splits import Split, from_manifest, read_manifest, split
 from medvae.device import choose_compute
 from medvae.distributed import ALONE, World
 from medvae.engine import attempts, checkpoint
+from medvae.engine.audit import audit
 from medvae.engine.detector import AnomalyDetector, Detection, calibrate_model
 from medvae.engine.evaluation import Evaluation, evaluate, score_test_images
 from medvae.engine.events import (
@@ -34,8 +35,10 @@ from medvae.engine.events import (
     Stopped,
     always,
 )
-from medvae.engine.plots import draw_histograms, draw_roc
+from medvae.engine.plots import draw_calibration, draw_histograms, draw_roc
+from medvae.engine.report import most_confident_mistakes, write_model_card, write_report
 from medvae.engine.report_card import IMAGES, draw_report_card
+from medvae.engine.scores import DEFAULT_SCORE
 from medvae.engine.trainer import FitResult, Trainer
 from medvae.errors import CheckpointError, DataError, LeakError
 from medvae.workspace import Workspace
@@ -46,6 +49,10 @@ EVALUATION = "evaluation.json"
 REPORT_CARD = "report_card.png"
 ROC = "roc.png"
 HISTOGRAMS = "scores.png"
+CALIBRATION = "calibration.png"
+AUDIT = "audit.json"
+REPORT = "report.html"
+MODEL_CARD = "model_card.md"
 
 
 @dataclass(frozen=True)
@@ -187,6 +194,8 @@ def run_evaluation(
         return EvaluationOutcome(None, [], request.stop)
     target = folder or model.parent
     evaluation, files = _evaluate_into(target, detector, images, test)
+    on_event(Preparing("Testing for shortcuts and other machines", 0, 1))
+    files += _report_into(target, detector, images, test, evaluation)
     return EvaluationOutcome(evaluation, files)
 
 
@@ -369,6 +378,32 @@ def _evaluate_into(
     card = _draw_card(detector, images, test, evaluation, folder / REPORT_CARD, seed=0)
     roc = draw_roc(evaluation, tested, folder / ROC)
     return evaluation, [file, card, roc, draw_histograms(evaluation, tested, folder / HISTOGRAMS)]
+
+
+def _report_into(
+    folder: Path, detector: AnomalyDetector, images: ImageSet, test: Split, evaluation: Evaluation
+) -> list[Path]:
+    """The audit, and everything in one page; too slow to be part of each training."""
+    tested = score_test_images(detector, images, test.test)
+    pixels = images.pixels[[record.row for record in test.test]]
+    audited = audit(detector, pixels, tested)
+    file = folder / AUDIT
+    with replacing(file) as partial:
+        partial.write_text(json.dumps(audited.to_json(), indent=2), encoding="utf-8")
+    healthy = tested.values[DEFAULT_SCORE][~tested.sick]
+    p_values = np.array([detector.calibration.p_value(DEFAULT_SCORE, float(v)) for v in healthy])
+    calibration = draw_calibration(evaluation, p_values, folder / CALIBRATION)
+    report = write_report(
+        folder / REPORT,
+        detector,
+        evaluation,
+        tested,
+        audited,
+        most_confident_mistakes(detector, pixels, tested),
+        [folder / ROC, folder / HISTOGRAMS, calibration],
+    )
+    card = write_model_card(folder / MODEL_CARD, detector, evaluation, audited)
+    return [file, calibration, report, card]
 
 
 def _draw_card(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import binary_erosion, label
+from scipy.ndimage import label
 
 SMALLEST = 0.001  # share of the image; anything smaller is a speck
 
@@ -16,11 +16,6 @@ class Region:
     area: float  # share of the image, 0..1
     mean_z: float  # signed: positive where brighter than healthy
     peak: tuple[int, int]  # row and column of the strongest pixel
-
-    @property
-    def outline(self) -> np.ndarray:
-        """The region's outermost pixels, (S, S) bool."""
-        return self.mask & ~binary_erosion(self.mask)
 
 
 def find_regions(anomaly_map: np.ndarray, pixel_threshold: float) -> list[Region]:

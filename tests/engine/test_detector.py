@@ -29,7 +29,7 @@ def detector(trained: TrainedRun) -> AnomalyDetector:
 def assert_alike(one: Detection, other: Detection, tolerance: float = 1e-4) -> None:
     assert one.scores.keys() == other.scores.keys()
     for name in one.scores:
-        assert one.scores[name] == pytest.approx(other.scores[name], rel=tolerance)
+        assert one.scores[name] == pytest.approx(other.scores[name], rel=tolerance, abs=tolerance)
     np.testing.assert_allclose(one.anomaly_map, other.anomaly_map, atol=100 * tolerance)
     np.testing.assert_allclose(one.reconstruction, other.reconstruction, atol=tolerance)
 
@@ -141,7 +141,9 @@ def test_scores_are_the_figures_of_the_evaluation(
         pixels = np.asarray(Image.open(chest_folder / record.path).convert("L"))
         [found] = detector.detect([pixels], [record.path])
         for name in found.scores:
-            assert found.scores[name] == pytest.approx(float(tested.values[name][index]), rel=1e-4)
+            assert found.scores[name] == pytest.approx(
+                float(tested.values[name][index]), rel=1e-4, abs=1e-4
+            )
 
 
 def test_healthy_validation_images_have_the_p_values_of_their_ranks(

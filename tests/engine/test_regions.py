@@ -30,11 +30,5 @@ def test_neighbours_of_opposite_sign_are_two_regions() -> None:
     assert [region.area for region in find_regions(z, 3.0)] == [64 / 32**2, 64 / 32**2]
 
 
-def test_the_outline_is_the_rim_of_the_region() -> None:
-    region = find_regions(_map(), 3.0)[0]
-    assert region.outline.sum() == 36
-    assert not (region.outline & ~region.mask).any()
-
-
 def test_a_calm_map_has_no_region() -> None:
     assert find_regions(np.full((32, 32), 2.9, np.float32), 3.0) == []

@@ -1,6 +1,6 @@
 """What another machine, film or archive does to an image, one change at a time.
 
-Written apart from the training's own changes (`medvae/data/acquisition.py`), with Pillow on 8-bit
+For testing. Written apart from training's own changes (`acquisition.py`), with Pillow on 8-bit
 images, so that a model is not tested on its own exercise. None of these makes a chest sick.
 """
 

@@ -1,0 +1,192 @@
+"""The evaluation as one HTML page with everything in it, and the model card from the same data."""
+
+import base64
+from collections.abc import Sequence
+from html import escape
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from medvae.atomic import replacing
+from medvae.data.baselines import BASELINES
+from medvae.engine.audit import Audit
+from medvae.engine.detection_files import side_by_side
+from medvae.engine.detector import AnomalyDetector, Detection
+from medvae.engine.evaluation import Evaluation, TestScores
+from medvae.engine.scores import DEFAULT_SCORE, LABELS
+
+MISTAKES = 10
+NOTICE = "Research use only. Not a medical device; not for diagnosis."
+STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;"
+    "color:#1f2933}table{border-collapse:collapse}td,th{padding:.2rem .8rem;text-align:left;"
+    "border-bottom:1px solid #dde3e9}td+td,th+th{text-align:right}img{max-width:100%}"
+    "figure{margin:1rem 0}figcaption{color:#52606d}"
+)
+
+
+def write_report(
+    path: Path,
+    detector: AnomalyDetector,
+    evaluation: Evaluation,
+    tested: TestScores,
+    audit: Audit,
+    mistakes: Sequence[Detection],
+    plots: Sequence[Path],
+) -> Path:
+    """One file to open in any browser: pictures are embedded, nothing is loaded. Returns `path`.
+
+    mistakes: of `most_confident_mistakes`. plots: PNG files, shown in this order.
+    """
+    card = detector.card
+    body = [
+        f"<h1>Evaluation of {escape(card.run)}</h1><p><b>{NOTICE}</b></p>",
+        f"<p>{escape(_protocol(evaluation, card.validation_images))}</p>",
+        "<h2>Figures</h2>" + _table(("figure", "value, 95 % interval"), _figures(evaluation)),
+        "<h2>Every score beside the trivial baselines</h2>" + _scores(evaluation),
+        "".join(
+            f'<figure><img src="{_embedded(plot.read_bytes())}" alt=""></figure>' for plot in plots
+        ),
+        "<h2>Other machines, films and archives</h2>" + _shifts(audit),
+        "<h2>Shortcuts</h2>" + _shortcuts(audit),
+        f"<h2>The {len(mistakes)} most confident mistakes</h2>" + _mistakes(mistakes, tested),
+    ]
+    page = (
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        f"<title>Evaluation of {escape(card.run)}</title><style>{STYLE}</style>{''.join(body)}</html>"
+    )
+    with replacing(path) as partial:
+        partial.write_text(page, encoding="utf-8")
+    return path
+
+
+def write_model_card(
+    path: Path, detector: AnomalyDetector, evaluation: Evaluation, audit: Audit
+) -> Path:
+    """What the model is, what it was made from, and how far to trust it, in Markdown."""
+    card, worst = detector.card, audit.worst
+    lines = [
+        f"# Model card: {card.run}",
+        NOTICE,
+        "## What it is",
+        f"A convolutional VAE of {card.parameters:,} parameters that learnt healthy chest X-rays "
+        "only. It gives the healthy counterpart of an image, a map of where it differs, and a "
+        "p-value against healthy validation images.",
+        "## What it was made from",
+        f"{detector.content['data']['root']}: healthy images only; {card.validation_images} of them "
+        "set the threshold. No sick image reached training, the choice of the epoch or the "
+        "threshold.",
+        "## How well it does",
+        _protocol(evaluation, card.validation_images),
+        "\n".join(f"- {name}: {value}" for name, value in _figures(evaluation)),
+        "## How far to trust it",
+        f"- Worst change of acquisition: {worst[0]}, AUROC {worst[1]:.3f}.",
+        f"- Share of the evidence outside the chest: {audit.outside_share:.1%} (before the chest "
+        f"field {audit.outside_share_raw:.1%}).",
+        f"- On pairs of like brightness and sharpness: AUROC {audit.matched_auroc[DEFAULT_SCORE]:.3f}.",
+        "- Healthy images of another hospital may look unusual: calibrate on some of its own.",
+    ]
+    with replacing(path) as partial:
+        partial.write_text("\n\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def most_confident_mistakes(
+    detector: AnomalyDetector, pixels: np.ndarray, tested: TestScores
+) -> list[Detection]:
+    """The wrongly judged test images farthest from the threshold, the worst first.
+
+    pixels: (N, S, S) uint8, in the order of `tested`.
+    """
+    threshold = detector.calibration.threshold(DEFAULT_SCORE, detector.config.detection.target_fpr)
+    beyond = tested.values[DEFAULT_SCORE] - threshold
+    wrong = np.flatnonzero((beyond > 0) != tested.sick)
+    worst = wrong[np.argsort(-np.abs(beyond[wrong]), kind="stable")][:MISTAKES]
+    return list(detector.detect_inputs(list(pixels[worst]), [tested.names[i] for i in worst]))
+
+
+def _protocol(evaluation: Evaluation, validation_images: int) -> str:
+    return (
+        f"{evaluation.data}, {evaluation.protocol} split: {evaluation.normal_images} healthy and "
+        f"{evaluation.sick_images} sick test images of {evaluation.patients} patients. Threshold "
+        f"from {validation_images} healthy validation images at {evaluation.target_fpr:.0%} false "
+        "positives. Intervals: bootstrap over patients."
+    )
+
+
+def _figures(evaluation: Evaluation) -> list[tuple[str, str]]:
+    return [
+        ("AUROC", str(evaluation.auroc[evaluation.score])),
+        ("Average precision", str(evaluation.average_precision[evaluation.score])),
+        ("Balanced accuracy", str(evaluation.balanced_accuracy)),
+        ("Sensitivity", str(evaluation.sensitivity)),
+        ("Specificity", str(evaluation.specificity)),
+        ("Precision of calling every image sick", f"{evaluation.all_positive_precision:.3f}"),
+    ]
+
+
+def _scores(evaluation: Evaluation) -> str:
+    rows = [
+        (
+            LABELS.get(name, f"{name} (baseline)"),
+            str(evaluation.auroc[name]),
+            str(evaluation.average_precision[name]),
+        )
+        for name in evaluation.auroc
+    ]
+    return _table(("score", "AUROC", "average precision"), rows)
+
+
+def _shifts(audit: Audit) -> str:
+    rows = [
+        (name, f"{s.auroc:.3f}", f"{s.auroc_both:.3f}", f"{s.false_positives:.1%}")
+        for name, s in audit.shifts.items()
+    ]
+    head = ("healthy images changed by", "AUROC", "AUROC, sick ones changed too", "called unusual")
+    return _table(head, rows)
+
+
+def _shortcuts(audit: Audit) -> str:
+    baselines = ", ".join(f"{name} {audit.matched_auroc[name]:.3f}" for name in BASELINES)
+    rows = [
+        ("Evidence outside the chest", f"{audit.outside_share:.1%}"),
+        ("The same before the chest field", f"{audit.outside_share_raw:.1%}"),
+        (
+            "AUROC with the borders of all images black",
+            f"{audit.shifts['border 5 %'].auroc_both:.3f}",
+        ),
+        (
+            f"AUROC on {audit.matched_pairs} pairs of like brightness and sharpness",
+            f"{audit.matched_auroc[DEFAULT_SCORE]:.3f} ({baselines})",
+        ),
+    ]
+    return _table(("question", "answer"), rows)
+
+
+def _mistakes(mistakes: Sequence[Detection], tested: TestScores) -> str:
+    sick = dict(zip(tested.names, tested.sick, strict=True))
+    return "".join(
+        f'<figure><img src="{_png(side_by_side(one))}" alt=""><figcaption>{escape(one.name)}: '
+        f"labelled {'sick' if sick[one.name] else 'healthy'}, score {one.score:.2f}, "
+        f"p = {one.p_value:.3f}</figcaption></figure>"
+        for one in mistakes
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def line(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    return "<table>" + line(head, "th") + "".join(line(row, "td") for row in rows) + "</table>"
+
+
+def _png(pixels: np.ndarray) -> str:
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return _embedded(buffer.getvalue())
+
+
+def _embedded(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
