@@ -46,16 +46,15 @@ def write_report(
         f"<p>{escape(_protocol(evaluation, card.validation_images))}</p>",
         "<h2>Figures</h2>" + _table(("figure", "value, 95 % interval"), _figures(evaluation)),
         "<h2>Every score beside the trivial baselines</h2>" + _scores(evaluation),
-        "".join(
-            f'<figure><img src="{_embedded(plot.read_bytes())}" alt=""></figure>' for plot in plots
-        ),
+        "".join(_figure(_embedded(plot.read_bytes())) for plot in plots),
         "<h2>Other machines, films and archives</h2>" + _shifts(audit),
         "<h2>Shortcuts</h2>" + _shortcuts(audit),
         f"<h2>The {len(mistakes)} most confident mistakes</h2>" + _mistakes(mistakes, tested),
     ]
     page = (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
-        f"<title>Evaluation of {escape(card.run)}</title><style>{STYLE}</style>{''.join(body)}</html>"
+        f"<title>Evaluation of {escape(card.run)}</title><style>{STYLE}</style>"
+        f"{''.join(body)}</html>"
     )
     with replacing(path) as partial:
         partial.write_text(page, encoding="utf-8")
@@ -75,8 +74,8 @@ def write_model_card(
         "only. It gives the healthy counterpart of an image, a map of where it differs, and a "
         "p-value against healthy validation images.",
         "## What it was made from",
-        f"{detector.content['data']['root']}: healthy images only; {card.validation_images} of them "
-        "set the threshold. No sick image reached training, the choice of the epoch or the "
+        f"{detector.content['data']['root']}: healthy images only; {card.validation_images} of "
+        "them set the threshold. No sick image reached training, the choice of the epoch or the "
         "threshold.",
         "## How well it does",
         _protocol(evaluation, card.validation_images),
@@ -85,7 +84,8 @@ def write_model_card(
         f"- Worst change of acquisition: {worst[0]}, AUROC {worst[1]:.3f}.",
         f"- Share of the evidence outside the chest: {audit.outside_share:.1%} (before the chest "
         f"field {audit.outside_share_raw:.1%}).",
-        f"- On pairs of like brightness and sharpness: AUROC {audit.matched_auroc[DEFAULT_SCORE]:.3f}.",
+        "- AUROC on pairs of like brightness and sharpness: "
+        f"{audit.matched_auroc[DEFAULT_SCORE]:.3f}.",
         "- Healthy images of another hospital may look unusual: calibrate on some of its own.",
     ]
     with replacing(path) as partial:
@@ -168,11 +168,18 @@ def _shortcuts(audit: Audit) -> str:
 def _mistakes(mistakes: Sequence[Detection], tested: TestScores) -> str:
     sick = dict(zip(tested.names, tested.sick, strict=True))
     return "".join(
-        f'<figure><img src="{_png(side_by_side(one))}" alt=""><figcaption>{escape(one.name)}: '
-        f"labelled {'sick' if sick[one.name] else 'healthy'}, score {one.score:.2f}, "
-        f"p = {one.p_value:.3f}</figcaption></figure>"
+        _figure(
+            _png(side_by_side(one)),
+            f"{one.name}: labelled {'sick' if sick[one.name] else 'healthy'}, "
+            f"score {one.score:.2f}, p = {one.p_value:.3f}",
+        )
         for one in mistakes
     )
+
+
+def _figure(source: str, caption: str = "") -> str:
+    words = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    return f'<figure><img src="{source}" alt="{escape(caption)}">{words}</figure>'
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
