@@ -183,6 +183,15 @@ class AnomalyDetector:
         ]
         return {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
 
+    @torch.inference_mode()
+    def codes(self, pixels: np.ndarray) -> Tensor:
+        """Means of q(z|x) of (N, S, S) uint8 images: (N, Z) on the CPU."""
+        found = []
+        for start in range(0, len(pixels), BATCH):
+            batch = torch.from_numpy(pixels[start : start + BATCH]).to(self.compute.device)
+            found.append(self._model.encode(batch.unsqueeze(1).float() / 255.0)[0].cpu())
+        return torch.cat(found)
+
     def are_chests(self, pixels: np.ndarray) -> np.ndarray:
         """Which of (N, S, S) uint8 images look like a frontal chest X-ray: (N,) bool."""
         images = torch.from_numpy(pixels).unsqueeze(1).float() / 255.0

@@ -38,8 +38,11 @@ class Gaussian:
 
     def log_distance(self, vectors: Tensor) -> Tensor:
         """Log of the squared Mahalanobis distance, by dimension: (N, D) → (N,)."""
-        white = (vectors.float().cpu() - self.mean) @ self.whitening
-        return (white.square().mean(1) + 1e-6).log()
+        return (self.whiten(vectors).square().mean(1) + 1e-6).log()
+
+    def whiten(self, vectors: Tensor) -> Tensor:
+        """(N, D) → (N, D) on the CPU, of mean zero and spread one among healthy images."""
+        return (vectors.float().cpu() - self.mean) @ self.whitening
 
     def to_content(self) -> dict[str, Any]:
         return {"mean": self.mean, "whitening": self.whitening}
