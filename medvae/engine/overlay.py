@@ -20,7 +20,7 @@ def heat_overlay(
 
     image: (H, W) uint8 or float in [0, 1], any size. anomaly_map: (S, S), stretched to it.
     Below half of `pixel_threshold` nothing is painted; from there opacity rises to `opacity`
-    at SCALE. Regions beyond the threshold get an opaque rim. Returns (H, W, 3) uint8.
+    at SCALE. Regions beyond the threshold get a rim. Returns (H, W, 3) uint8.
     """
     gray = _to_uint8(image)
     z = _resize(anomaly_map, gray.shape)
@@ -30,7 +30,7 @@ def heat_overlay(
     colours = np.where((z > 0)[..., None], _table(BRIGHTER)[steps], _table(DARKER)[steps])
     alpha = (opacity * np.sqrt(strength))[..., None]  # the root keeps weak evidence visible
     rims = _rim(z > pixel_threshold) | _rim(z < -pixel_threshold)
-    alpha[rims] = 1.0
+    alpha[rims] = np.sqrt(opacity)
     return _to_rgb(gray[..., None] * (1 - alpha) + colours * alpha)
 
 
@@ -49,7 +49,7 @@ def colour_bar(width: int = 256, height: int = 12, pixel_threshold: float = 0.0)
 
 def _rim(mask: np.ndarray) -> np.ndarray:
     """The outermost pixels of the regions of a mask (H, W) bool."""
-    padded = np.pad(mask, 1)
+    padded = np.pad(mask, 1, mode="edge")
     core = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return mask & ~core
 
