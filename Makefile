@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint format bench quality chaos screenshots clean
+.PHONY: run test lint format bench quality chaos fuzz screenshots clean
 
 run: $(VENV)/runtime.stamp
 	$(BIN)/python main.py $(ARGS)
@@ -31,6 +31,9 @@ quality: $(VENV)/dev.stamp
 
 chaos: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.chaos $(ARGS)
+
+fuzz: $(VENV)/dev.stamp
+	$(BIN)/python -m benchmarks.fuzz $(ARGS)
 
 screenshots: $(VENV)/dev.stamp
 	$(BIN)/python docs/take_screenshots.py

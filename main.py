@@ -7,10 +7,10 @@ the commands that need them, so that `--help` is instant.
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,7 +19,7 @@ from medvae.errors import MedVAEError
 from medvae.workspace import Workspace
 
 if TYPE_CHECKING:
-    from medvae.engine.events import ShouldStop
+    from medvae.engine.events import OnEvent, ShouldStop
 
 app = typer.Typer(
     help="Learns healthy chest X-rays and shows where another one differs. Research use only.",
@@ -63,6 +63,13 @@ def page(
     device: Annotated[
         str | None, typer.Option(help="A worker for each of: cuda:0,cuda:1; none: no worker here.")
     ] = None,
+    auth: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME:PASSWORD of an operator; required with --share or a public host."),
+    ] = None,
+    viewer: Annotated[
+        list[str] | None, typer.Option(help="NAME:PASSWORD of somebody who may only detect.")
+    ] = None,
 ) -> None:
     """Start the page and its worker."""
     if context.invoked_subcommand is None:
@@ -72,7 +79,7 @@ def page(
         with lock_page(workspace) as lock:  # first, so that a second page is told at once
             from ui.app import serve
 
-            serve(workspace, host, port, share, data, demo, device, lock.describe)
+            serve(workspace, host, port, share, data, demo, device, auth, viewer, lock.describe)
 
 
 @app.command()
@@ -289,30 +296,53 @@ def runs(
 
 @data_app.command("import")
 def import_data(
-    path: Annotated[Path, typer.Argument(help="Folder or ZIP with NORMAL and PNEUMONIA images.")],
+    path: Annotated[
+        Path, typer.Argument(help="Folder, ZIP, TAR, NPZ, or a CSV or JSON list of images.")
+    ],
+    source: Annotated[
+        str, typer.Option(help="Where the images are from, and their licence: for the data card.")
+    ] = "",
     changes: SetOption = None,
 ) -> None:
-    """Decode a data set once and say what is in it."""
-    from medvae.data.sources import unpack_zip
-    from medvae.data.splits import split
+    """Decode a data set once, and say what is in it and whether it is fit to train on."""
+    from medvae.data.card import write_card
+    from medvae.data.sources import unpack_tar
+    from medvae.data.stores import PACKED_TARS
     from medvae.engine.console import ConsoleProgress
     from medvae.engine.events import Preparing
     from medvae.engine.experiment import load_images
 
     workspace = Workspace.current()
     with ConsoleProgress() as progress, _interruptible() as should_stop:
-        folder = path
-        if not path.is_dir():
-            folder = unpack_zip(
-                path, workspace, lambda done, total: progress(Preparing("Unpacking", done, total))
-            )
-        settings = _settings("default", str(folder), changes)
+        if path.name.lower().endswith(PACKED_TARS):
+            path = unpack_tar(path, workspace, _told(progress, "Unpacking"))
+        settings = _settings("default", str(path), changes)
         images = load_images(settings, workspace, progress, should_stop)
-    print(f"{images.catalog.root}: {images.catalog.summary()}")
-    for unreadable, reason in list(images.catalog.unreadable.items())[:10]:
-        print(f"  unreadable: {unreadable}: {reason}")
-    print(split(images.catalog, settings.data, settings.training.seed).summary())
-    print(f"train with: python main.py train --data {folder}")
+        progress(Preparing("Looking for leaks", 0, 1))
+        card = write_card(settings.data, images, workspace, settings.training.seed, source)
+    print(card.read_text(encoding="utf-8"))
+    _print_files([card])
+    print(f"train with: python main.py train --data {path}")
+
+
+@data_app.command("download")
+def download_data(
+    name: Annotated[Literal["kaggle", "medmnist"], typer.Argument(help="kaggle or medmnist.")],
+) -> None:
+    """Fetch a public data set. Interrupted, the same command goes on."""
+    from tqdm import tqdm
+
+    from medvae.data.download import MEDMNIST, download, download_kaggle
+
+    if name == "kaggle":
+        path = download_kaggle()
+    else:
+        with tqdm(desc=MEDMNIST.name, total=MEDMNIST.size, unit="B", unit_scale=True) as bar:
+            path = download(
+                MEDMNIST, Workspace.current().raw, lambda done, _: bar.update(done - bar.n)
+            )
+    _print_files([path])
+    print(f"import with: python main.py data import {path}")
 
 
 @data_app.command("phantom")
@@ -322,15 +352,21 @@ def phantom(
     """Draw a data set of procedural chest X-rays with known lesions."""
     from medvae.data.sources import resolve_root
     from medvae.engine.console import ConsoleProgress
-    from medvae.engine.events import Preparing
 
     with ConsoleProgress() as progress:
         folder = resolve_root(
             DataConfig(phantoms=count),
             Workspace.current(),
-            lambda done, total: progress(Preparing("Drawing phantoms", done, total)),
+            _told(progress, "Drawing phantoms"),
         )
     _print_files([folder])
+
+
+def _told(progress: "OnEvent", stage: str) -> Callable[[int, int], None]:
+    """What counts (done, total), as events of a stage."""
+    from medvae.engine.events import Preparing
+
+    return lambda done, total: progress(Preparing(stage, done, total))
 
 
 def _settings(config: str, data: str | None, changes: list[str] | None) -> Config:

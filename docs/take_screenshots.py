@@ -3,6 +3,7 @@
 make screenshots
 """
 
+import io
 import os
 import re
 import shutil
@@ -15,10 +16,12 @@ import time
 import urllib.request
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
 PROJECT = Path(__file__).resolve().parent.parent
 IMAGES = PROJECT / "docs" / "images"
+TOUR_WIDTH = 1080
 WIDE = {"width": 1440, "height": 1000}
 expect.set_options(timeout=240_000)
 
@@ -33,8 +36,10 @@ def main() -> None:
                 executable_path=shutil.which("chromium"), args=["--no-sandbox"]
             )
             page = browser.new_context(viewport=WIDE, color_scheme="dark").new_page()  # type: ignore[arg-type]
-            walk(page, url)
+            tour = Tour()
+            walk(page, url, tour)
             browser.close()
+            tour.save(IMAGES / "tour.webp")
             [card] = Path(home).glob("checkpoints/*/report_card.png")
             shutil.copy(card, IMAGES / "report_card.png")
         finally:
@@ -42,24 +47,73 @@ def main() -> None:
             process.wait(30)
 
 
-def walk(page: Page, url: str) -> None:
+def walk(page: Page, url: str, tour: "Tour") -> None:
     """First start, training, detection, runs."""
     page.goto(url)
     expect(page.get_by_role("tab", name="Detect")).to_be_visible()
     page.wait_for_timeout(3000)
     shoot(page, "first_start")
+    tour.hold(page, 2.5)
     page.goto(f"{url}?tab=train")
-    expect(page.locator("#run-status")).to_contain_text(re.compile("poch (1[0-9]|2[0-9])"))
+    for epoch in (3, 8, 14):
+        expect(page.locator("#run-status")).to_contain_text(at_least(epoch))
+        tour.hold(page, 1.2)
     shoot(page, "train")
     expect(page.locator("#run-status")).to_contain_text(re.compile("finished", re.I))
+    tour.hold(page, 1.5)
     page.goto(f"{url}?tab=detect")
     page.get_by_role("button", name="Show test images").click()
     expect(page.locator("#results .card")).to_have_count(6)
     shoot(page, "detect")
+    tour.hold(page, 2.5)
+    for percents in ("10", "20"):
+        page.locator("#target-fpr").fill(percents)
+        tour.hold(page, 0.8)
+    page.locator("#results .card.unusual .triptych").first.click()
+    expect(page.locator("#viewer dialog")).to_be_visible()
+    for split in ("100", "80", "60", "40", "62"):
+        page.locator("#view-split").fill(split)
+        tour.hold(page, 0.7)
+    shoot(page, "viewer")
+    tour.hold(page, 1.5)
     page.goto(f"{url}?tab=runs")
-    expect(page.locator("#runs")).to_contain_text(re.compile("finished", re.I))
-    page.wait_for_timeout(2000)
+    page.locator("#runs-table a").first.click()
+    expect(page.locator("#run-figures")).to_contain_text("trivial baselines")
     shoot(page, "runs")
+    tour.hold(page, 3)
+
+
+def at_least(epoch: int) -> re.Pattern[str]:
+    """The words that say that so many epochs, or all, are done."""
+    later = "|".join(str(number) for number in range(epoch, 100))
+    return re.compile(rf"poch ({later}) of|finished", re.I)
+
+
+class Tour:
+    """Pictures of the walk, each shown for a while, as one animated WebP."""
+
+    def __init__(self) -> None:
+        self._frames: list[Image.Image] = []
+        self._milliseconds: list[int] = []
+
+    def hold(self, page: Page, seconds: float) -> None:
+        page.wait_for_timeout(300)
+        with Image.open(io.BytesIO(page.screenshot())) as shot:
+            height = round(shot.height * TOUR_WIDTH / shot.width)
+            self._frames.append(shot.convert("RGB").resize((TOUR_WIDTH, height)))
+        self._milliseconds.append(round(1000 * seconds))
+
+    def save(self, path: Path) -> None:
+        first, *others = self._frames
+        first.save(
+            path,
+            save_all=True,
+            append_images=others,
+            duration=self._milliseconds,
+            loop=0,
+            quality=70,
+        )
+        print(f"wrote {path}, {path.stat().st_size / 2**20:.1f} MB", flush=True)
 
 
 def shoot(page: Page, name: str) -> None:

@@ -127,7 +127,7 @@ class JobService:
     def jobs(
         self, limit: int = 50, statuses: Sequence[Status] = (), parent: str | None = None
     ) -> list[JobView]:
-        """The newest first. Parts are listed only with their parent."""
+        """The newest first. Parts, and the runs of a sweep, are listed only with their parent."""
         return self._store.jobs(limit, statuses, parent)
 
     def ranking(self, sweep_id: str) -> list[Trial]:

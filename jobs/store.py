@@ -17,6 +17,7 @@ from jobs.families import Families
 from jobs.names import new_name
 from jobs.roster import Roster
 from jobs.schema import Job
+from jobs.sweeps import SWEEP
 from jobs.views import JobView, Status
 from medvae import __version__
 from medvae.engine.events import Event, Stop
@@ -116,10 +117,9 @@ class Store:
     def jobs(
         self, limit: int = 50, statuses: Sequence[Status] = (), parent: str | None = None
     ) -> list[JobView]:
-        """The newest first. Parts are listed only with their parent."""
+        """The newest first. Parts, and the runs of a sweep, are listed only with their parent."""
         query = Job.select(*self._columns).order_by(Job.created.desc()).limit(limit)
-        whose = ~_is_part(Job) if parent is None else Job.parent == parent
-        query = query.where(whose)
+        query = query.where(_stands_alone() if parent is None else Job.parent == parent)
         # One query a status: each is a short walk along an index, all in one would sort the table.
         queries = [query.where(Job.status == status.value) for status in statuses] or [query]
         found = [_view(row) for query in queries for row in self._database.rows(query)]
@@ -406,6 +406,12 @@ class Store:
 
 def _is_part(job: Any) -> Any:
     return job.kind.endswith(PART)
+
+
+def _stands_alone() -> Any:
+    sweep = Job.alias()
+    its_sweep = sweep.select(sweep.id).where((sweep.id == Job.parent) & (sweep.kind == SWEEP))
+    return ~_is_part(Job) & ~fn.EXISTS(its_sweep)
 
 
 def _current(job_id: str, attempt: int) -> Any:

@@ -35,6 +35,11 @@ class Workspace:
         return self.home / "data" / "state"
 
     @property
+    def uploads(self) -> Path:
+        """What visitors uploaded, until it was looked at."""
+        return self.home / "data" / "uploads"
+
+    @property
     def checkpoints(self) -> Path:
         """One folder a run, and the promoted model."""
         return self.home / "checkpoints"

@@ -4,16 +4,19 @@ No logic of its own: what the tabs do is in their modules.
 """
 
 import logging
+import os
+import shutil
 import signal
 import socket
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 import gradio as gr
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
@@ -22,27 +25,28 @@ from jobs.launcher import WorkerProcess, worker_commands
 from jobs.service import JobService
 from medvae.config import Config
 from medvae.data.catalog import find_images
+from medvae.data.sandbox import Sandbox
 from medvae.data.sources import resolve_root
 from medvae.errors import MedVAEError
+from medvae.limits import Limits
 from medvae.workspace import Workspace
+from ui.access import OPERATOR, Access, open_access
 from ui.context import Context
 from ui.detect_tab import build_detect_tab
+from ui.gate import Gate
 from ui.header import build_header
 from ui.history import Histories
 from ui.models import ActiveModel
 from ui.places import Place
 from ui.results import RecentResults
 from ui.runs_tab import build_runs_tab
-from ui.theme import SCRIPT, STYLE, build_theme
+from ui.theme import SCRIPTS, STYLE, build_theme
 from ui.train_tab import build_train_tab
 
 logger = logging.getLogger(__name__)
 
 TITLE = "MED-ANOMALY-VAE"
-LARGEST_UPLOAD = "200mb"  # a file
-UPLOADS_KEPT = (600, 600)  # seconds: how often is looked for forgotten uploads, and their age
 QUEUE_REST = 0.05  # seconds, as on Windows; with 0.001 an idle page takes 5 % of a core
-LOCAL_NAMES = ("localhost", "127.0.0.1", "*.gradio.live")
 DEMO = "Demo on phantoms"
 
 
@@ -51,16 +55,29 @@ def build_context(
     service: JobService,
     worker: WorkerProcess | None = None,
     data: str | None = None,
+    access: Access | None = None,
 ) -> Context:
     """What all pages share."""
-    model = ActiveModel(workspace)
-    return Context(workspace, service, model, Histories(service), RecentResults(), worker, data)
+    return Context(
+        workspace,
+        service,
+        ActiveModel(workspace),
+        Histories(service),
+        RecentResults(),
+        Sandbox(),
+        access or Access(),
+        worker,
+        data,
+    )
 
 
 def build_app(context: Context) -> gr.Blocks:
     """The page: head, three tabs, and the URL that says where one is."""
+    # Read when a component is made, and again when the page is launched.
+    os.environ["GRADIO_TEMP_DIR"] = str(context.workspace.uploads)
+    kept = Limits.current().upload_seconds
     with gr.Blocks(
-        title=TITLE, analytics_enabled=False, delete_cache=UPLOADS_KEPT, fill_width=True
+        title=TITLE, analytics_enabled=False, delete_cache=(kept, kept), fill_width=True
     ) as page:
         build_header(context)
         run = gr.Textbox("", visible=False)
@@ -82,9 +99,10 @@ def build_app(context: Context) -> gr.Blocks:
             "show_progress": "hidden",
             "api_visibility": "private",
         }
-        page.load(**route)
+        settle: dict[str, Any] = {"js": "medvae.settle", "show_progress": "hidden"}
+        page.load(**route).then(None, **settle)
         page.load(None, js="medvae.restoreTheme")
-        follow.click(**route)
+        follow.click(**route).then(None, **settle)
     return page
 
 
@@ -94,12 +112,18 @@ def go_to(query: str) -> tuple[gr.Tabs, str]:
     return gr.Tabs(selected=place.tab), place.run
 
 
-def launch_page(page: gr.Blocks, host: str, port: int, share: bool = False) -> str:
+def launch_page(
+    context: Context, page: gr.Blocks, host: str, port: int, share: bool = False
+) -> str:
     """Open the page and return its address; serves from a thread of its own until closed.
 
-    Raises `MedVAEError` when the port is taken. Without a way to the outside, `share` only says so.
+    Uploads go into a folder of the workspace that nobody else may read. Raises `MedVAEError` when
+    the port is taken. Without a way to the outside, `share` only says so.
     """
     _refuse_taken_port(host, port)
+    uploads = context.workspace.uploads
+    wipe(uploads)
+    uploads.mkdir(parents=True, mode=0o700)
     page._queue.sleep_when_free = QUEUE_REST
     page.launch(
         server_name=host,
@@ -109,14 +133,20 @@ def launch_page(page: gr.Blocks, host: str, port: int, share: bool = False) -> s
         quiet=True,
         theme=build_theme(),
         css_paths=[STYLE],
-        head=f"<script>{SCRIPT.read_text(encoding='utf-8')}</script>",
+        head="".join(f"<script>{each.read_text(encoding='utf-8')}</script>" for each in SCRIPTS),
         footer_links=[],
         run_history=False,
         allowed_paths=[],
-        max_file_size=LARGEST_UPLOAD,
+        max_file_size=f"{Limits.current().upload_mb}mb",
         enable_monitoring=False,
         ssr_mode=False,
-        app_kwargs={"routes": [Route("/healthz", _healthz)], "middleware": _guards(host)},
+        app_kwargs={
+            "routes": [
+                Route("/healthz", _healthz),
+                Route("/readyz", partial(_readyz, context)),
+            ],
+            "middleware": [Middleware(Gate, access=context.access, uploads=uploads)],
+        },
     )
     if share and not page.share_url:
         logger.warning("no public link could be made: the page is only at its local address")
@@ -131,18 +161,23 @@ def serve(
     data: str | None = None,
     demo: bool = True,
     devices: str | None = None,
+    operators: list[str] | None = None,
+    viewers: list[str] | None = None,
     on_open: Callable[[str], None] = lambda address: None,
 ) -> None:
     """Run page and workers until SIGINT or SIGTERM, then end all. Raises `MedVAEError`.
 
     devices: a comma list with a worker for each; `none` when the workers run elsewhere.
-    on_open: told the page's address.
+    operators, viewers: accounts as NAME:PASSWORD; without any, one is made where the page can be
+    reached from elsewhere. on_open: told the page's address.
     """
     commands = worker_commands(devices)
     config = first_run(workspace, data)
+    access, invented = open_access(workspace, host, share, operators, viewers)
     service = JobService(workspace)
     workers = [WorkerProcess(command, on_death=service.worker_died) for command in commands]
-    context = build_context(workspace, service, workers[0] if workers else None, config.data.root)
+    first = workers[0] if workers else None
+    context = build_context(workspace, service, first, config.data.root, access)
     page = build_app(context)
     over = threading.Event()
     before = {
@@ -150,22 +185,28 @@ def serve(
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        address = launch_page(page, host, port, share)
+        address = launch_page(context, page, host, port, share)
         on_open(address)
         for worker in workers:
             worker.start()
         context.model.warm_up()
+        context.sandbox.warm_up()
         service.recover()
         if (demo or data) and is_first_start(workspace, service):
             service.submit(config, name=None if data else DEMO)
         print(f"{TITLE} is at {address} (Ctrl-C ends it)", flush=True)
+        if invented:
+            print(f"sign in as {OPERATOR} with the password {invented}", flush=True)
         while not over.wait(0.5):
             pass
     finally:
         for worker in workers:
             worker.stop()
         page.close(verbose=False)
+        context.sandbox.close()
         service.close()
+        access.audit.close()
+        wipe(workspace.uploads)
         for number, handler in before.items():
             signal.signal(number, handler)
     print("stopped", flush=True)
@@ -197,12 +238,19 @@ def _refuse_taken_port(host: str, port: int) -> None:
             ) from None
 
 
-def _guards(host: str) -> list[Middleware]:
-    """A page for this machine answers only to its names, so that no other site can reach it."""
-    if host not in ("127.0.0.1", "localhost"):
-        return []
-    return [Middleware(TrustedHostMiddleware, allowed_hosts=list(LOCAL_NAMES))]
+def wipe(uploads: Path) -> None:
+    """Remove what visitors uploaded."""
+    shutil.rmtree(uploads, ignore_errors=True)
 
 
 async def _healthz(request: Request) -> JSONResponse:
+    return JSONResponse({"status": "ok"})
+
+
+async def _readyz(context: Context, request: Request) -> JSONResponse:
+    """Whether a job could be taken: the job table answers."""
+    try:
+        await anyio.to_thread.run_sync(lambda: context.service.jobs(limit=1))
+    except MedVAEError:
+        return JSONResponse({"status": "the job table does not answer"}, 503)
     return JSONResponse({"status": "ok"})

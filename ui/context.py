@@ -11,8 +11,10 @@ import gradio as gr
 from jobs.database import StoreUnavailable
 from jobs.launcher import WorkerProcess
 from jobs.service import JobService
+from medvae.data.sandbox import Sandbox
 from medvae.errors import MedVAEError
 from medvae.workspace import Workspace
+from ui.access import Access
 from ui.history import Histories
 from ui.models import ActiveModel
 from ui.results import RecentResults
@@ -30,6 +32,8 @@ class Context:
     model: ActiveModel
     histories: Histories
     results: RecentResults
+    sandbox: Sandbox
+    access: Access
     worker: WorkerProcess | None = None
     data: str | None = None
     born: float = field(default_factory=time.monotonic)

@@ -1,28 +1,36 @@
 """The Detect tab: drop X-rays or sample test images, and see where they differ from healthy."""
 
 import contextlib
-import tempfile
+import json
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from medvae.engine.score_request import ScoreRequest
+from medvae.errors import DataError
 from ui import detect_views as views
+from ui.access import allowed
 from ui.context import Context, patient, told
+from ui.downloads import picture_zip, report_cards, score_csv
 from ui.looking import Look, OnProgress, Unreadable, look_at_files, look_at_test_images
-from ui.models import ModelView, describe
-from ui.pictures import figure_uri, png_uri
+from ui.models import describe
+from ui.pictures import figure_uri
+from ui.places import Place
 from ui.results import Results
 from ui.theme import canvas
 from ui.train_tab import newest_run
 from ui.train_views import doing
-from ui.views import interval
+from ui.viewer import viewer
+from ui.views import link
+
+if TYPE_CHECKING:
+    from medvae.engine.detector import AnomalyDetector
 
 SHOWS_PROGRESS_FROM = 5  # images
-CARD_IMAGES = 5  # of a report card
 PERIOD = 3.0
-FORMATS = "JPEG, PNG (8 or 16 bit), TIFF, WebP or BMP; several at once."
+FORMATS = "DICOM, JPEG, PNG, TIFF (8 to 16 bit), WebP, BMP or a ZIP; several, or paste one."
 KINDS = [("Healthy", "normal"), ("Sick", "sick"), ("Both", "both")]
 
 
@@ -50,42 +58,104 @@ def build_detect_tab(context: Context, tab: gr.Tab) -> None:
                         0, label="Seed", precision=0, min_width=80, elem_id="sample-seed"
                     )
             sample = gr.Button("Show test images", elem_id="sample")
+            _build_archive(context)
         with gr.Column(scale=1, min_width=320, elem_id="looks"):
-            draw = gr.Button("Draw report card", elem_id="draw-card", visible=False)
-            card = canvas(elem_id="card")
             results = canvas(elem_id="results")
+            keep = gr.Row(elem_classes="actions", visible=False, elem_id="keep")
+            with keep:
+                table = gr.Button("Download table (CSV)", elem_id="save-table")
+                pictures = gr.Button("Download heatmaps (ZIP)", elem_id="save-pictures")
+                draw = gr.Button("Draw report card", elem_id="draw-card")
+            card = canvas(elem_id="card")
     key = gr.Textbox("", visible=False)
     seen = gr.Textbox("", visible=False)
+    asked = gr.Textbox("", visible=False)  # JSON from assets/detect.js: an image, or choices
+    opener = gr.Button(elem_id="open-viewer", visible="hidden")
+    closer_look = canvas(elem_id="viewer")
+    ready = canvas(elem_id="ready")
 
-    shown = [results, key, draw, card]
+    shown = [results, key, keep, card]
     private: dict[str, Any] = {"api_visibility": "private"}
     look: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "detector"} | private
     files.upload(partial(show_files, context), files, [*shown, files], **look)
     sample.click(partial(show_sample, context), [which, number, seed], shown, **look)
-    draw.click(partial(show_report_card, context), key, card, **look)
     quietly: dict[str, Any] = {
         "show_progress": "hidden", "queue": False, "trigger_mode": "once"
     } | private  # fmt: skip
+    choose: dict[str, Any] = {"js": "(key, _) => [key, medvae.choice()]"} | private
+    draw.click(partial(show_report_card, context), [key, asked], card, **choose)
+    for button, make in ((table, save_table), (pictures, save_pictures)):
+        button.click(partial(make, context), [key, asked], ready, **choose).success(
+            None, js="medvae.save", show_progress="hidden"
+        )
+    opener.click(
+        partial(open_viewer, context),
+        [key, asked],
+        closer_look,
+        js="(key, _) => [key, medvae.look()]",
+        **quietly,
+    ).success(None, js="medvae.openViewer", show_progress="hidden")
     gr.Timer(PERIOD).tick(partial(refresh_intro, context), [key, seen], [results, seen], **quietly)
     tab.select(partial(refresh_intro, context), [key, seen], [results, seen], **quietly)
 
 
+def _build_archive(context: Context) -> None:
+    """Any number of images, scored by the workers into a table."""
+    with gr.Accordion("Score a whole archive", open=False, elem_id="archive"):
+        canvas(
+            '<p class="meta">For thousands of images: the workers score them into one Parquet and '
+            "one CSV, and files that cannot be read get a row that says why.</p>"
+        )
+        source = gr.Textbox(
+            "",
+            label="Folder or list on this computer",
+            info="A list is a text or CSV file with a path in each line.",
+            placeholder="/path/to/archive",
+            elem_id="archive-source",
+        )
+        out = gr.Textbox(
+            "",
+            label="Table to write",
+            info="Empty: scores.parquet beside the folder.",
+            placeholder="/path/to/scores.parquet",
+            elem_id="archive-out",
+        )
+        score = gr.Button("Queue scoring", elem_id="queue-scoring")
+        told_so = canvas(elem_id="archive-queued")
+    score.click(partial(queue_scoring, context), [source, out], told_so, api_visibility="private")
+
+
 @told
+@allowed("operator")
+def queue_scoring(context: Context, source: str, out: str) -> str:
+    """Queue the scoring of an archive; returns where to watch it."""
+    if not source.strip():
+        raise DataError("the archive's folder is empty: name a folder of images or a list")
+    path = Path(source.strip()).expanduser()
+    table = Path(out.strip()).expanduser() if out.strip() else path.with_name("scores.parquet")
+    request = ScoreRequest(path, table, context.workspace.promoted)
+    job = context.service.submit_score(request)
+    return f'<p class="meta">Queued. {link(Place("runs", job), "Watch it on the Runs tab")}.</p>'
+
+
+@told
+@allowed("viewer")
 def show_files(context: Context, files: list[str] | None, progress: Any = gr.Progress()) -> Any:  # noqa: B008
     """Results of uploaded files, which are deleted whatever happens."""
     paths = [Path(file) for file in files or []]
     try:
         detector = context.model.detector()
-        looks = look_at_files(detector, paths, _reporter(progress))
+        looks = look_at_files(detector, paths, _reporter(progress), context.sandbox.see)
     finally:
         for path in paths:
             with contextlib.suppress(OSError):
                 path.unlink()
                 path.parent.rmdir()
-    return *_present(context, looks, describe(detector)), None
+    return *_present(context, looks, detector), None
 
 
 @told
+@allowed("viewer")
 def show_sample(
     context: Context,
     which: str,
@@ -103,27 +173,37 @@ def show_sample(
         abs(seed or 0),
         _reporter(progress),
     )
-    return _present(context, looks, describe(detector))
+    return _present(context, looks, detector)
 
 
 @told
-def show_report_card(context: Context, key: str) -> str:
-    """The card of the first images shown, drawn in a folder that is gone at once."""
-    from medvae.engine.report_card import draw_report_card
+@allowed("viewer")
+def open_viewer(context: Context, key: str, asked: str) -> str:
+    """One image, large."""
+    return viewer(context.results.get(key), int(json.loads(asked)["look"]))
 
-    results = context.results.get(key)
-    model = results.model
-    auroc = model.metrics["auroc"][model.metrics["score"]] if model.metrics else None
-    with tempfile.TemporaryDirectory() as folder:
-        drawn = draw_report_card(
-            results.detections,
-            Path(folder) / "card.png",
-            model.run,
-            "images shown on the page",
-            interval(auroc) if auroc else "not evaluated",
-        )
-        uri = png_uri(drawn.read_bytes())
-    return views.report_card(uri, f"report-card-{model.run}.png")
+
+@told
+@allowed("viewer")
+def save_table(context: Context, key: str, asked: str) -> str:
+    """The table of all scores, with verdicts at the share of false alarms that is set."""
+    table = score_csv(context.results.get(key), float(json.loads(asked)["fpr"]))
+    return views.download(table, "Table")
+
+
+@told
+@allowed("viewer")
+def save_pictures(context: Context, key: str, asked: str) -> str:
+    """The heatmaps of the chosen images."""
+    pictures = picture_zip(context.results.get(key), json.loads(asked)["picked"])
+    return views.download(pictures, "Heatmaps")
+
+
+@told
+@allowed("viewer")
+def show_report_card(context: Context, key: str, asked: str) -> str:
+    """The card of the first images chosen."""
+    return views.report_card(*report_cards(context.results.get(key), json.loads(asked)["picked"]))
 
 
 @patient
@@ -139,11 +219,15 @@ def refresh_intro(context: Context, key: str, seen: str) -> Any:
     return gr.skip() if token == seen else (text, token)
 
 
-def _present(context: Context, looks: list[Look | Unreadable], model: ModelView) -> tuple[Any, ...]:
-    detections = [look.detection for look in looks if isinstance(look, Look)]
-    key = context.results.keep(Results(detections[:CARD_IMAGES], model))
-    html = views.draw_results(looks, model)
-    return html, key, gr.Button(visible=bool(detections)), ""
+def _present(
+    context: Context, looks: list[Look | Unreadable], detector: "AnomalyDetector"
+) -> tuple[Any, ...]:
+    from medvae.engine.scores import DEFAULT_SCORE
+
+    healthy = {name: values.tolist() for name, values in detector.calibration.scores.items()}
+    results = Results(looks, describe(detector), DEFAULT_SCORE, healthy)
+    found = any(isinstance(look, Look) for look in looks)
+    return views.draw_results(results), context.results.keep(results), gr.Row(visible=found), ""
 
 
 def _training(context: Context) -> str:

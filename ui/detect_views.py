@@ -9,39 +9,80 @@ from functools import lru_cache
 from html import escape
 
 from medvae.engine.overlay import SCALE, colour_bar
+from ui.downloads import Download
 from ui.looking import Look, Unreadable
 from ui.models import ModelView
 from ui.pictures import to_uri
 from ui.places import Place
 from ui.plots import short
+from ui.results import Results
 from ui.views import NOTICE, count, link, notice, percent
 
+HIGHEST_FPR = 0.2  # of the slider
 TRUTH_WORDS = {"normal": "labelled healthy", "sick": "labelled sick"}
 
 
-def draw_results(looks: Sequence[Look | Unreadable], model: ModelView) -> str:
+def draw_results(results: Results) -> str:
     """All cards, with what is needed to read them above and all figures below."""
+    looks, model = results.looks, results.model
+    healthy = results.healthy.get(results.score, ())
     cards = "".join(
-        card(look, model.validation_images) if isinstance(look, Look) else error_card(look)
-        for look in looks
+        card(look, index, model.validation_images) if isinstance(look, Look) else error_card(look)
+        for index, look in enumerate(looks)
     )
     seen = [look for look in looks if isinstance(look, Look)]
     head = f'<header class="summary"><p>{summary(seen, len(looks))}</p>{_context(model)}</header>'
-    figures = score_table(seen) if seen else ""
-    bar = legend(seen[0].detection.pixel_threshold) if seen else ""
-    return f'<div class="results">{head}{bar}<div class="cards">{cards}</div>{figures}</div>'
+    if not seen:
+        return f'<div class="results">{head}<div class="cards">{cards}</div></div>'
+    bar = legend(seen[0].detection.pixel_threshold)
+    return (
+        f'<div class="results">{head}{tray(seen[0].detection.target_fpr, healthy)}{bar}'
+        f'<div class="cards">{cards}</div>{score_table(looks)}</div>'
+    )
+
+
+def tray(target_fpr: float, healthy: Sequence[float]) -> str:
+    """What acts on all cards at once, in the browser: accepted false alarms, order, choice.
+
+    healthy: the scores of healthy validation images, ascending; the highest of them are the
+    thresholds of each target (see `Calibration.threshold`).
+    """
+    reachable = math.floor(HIGHEST_FPR * (len(healthy) + 1) + 1e-9)
+    thresholds = ",".join(f"{score:.6g}" for score in list(healthy)[::-1][:reachable])
+    meaning = (
+        "Share of healthy images that you accept to be called unusual by mistake. The threshold "
+        "follows from healthy validation images alone; verdicts change at once."
+    )
+    orders = {"given": "As given", "unusual": "Most unusual first", "name": "Name"}
+    shown = {"all": "All", "unusual": "Unusual", "usual": "Healthy range", "failed": "Not read"}
+    percents = 100 * target_fpr
+    return (
+        f'<div class="tray" data-healthy="{len(healthy)}" data-thresholds="{thresholds}">'
+        f'<label class="fpr" title="{meaning}">Accepted false alarms '
+        f'<input type="range" id="target-fpr" min="1" max="{100 * HIGHEST_FPR:g}" step="0.5" '
+        f'value="{percents:g}"><output>{percents:g} %</output></label>'
+        f'<label>Order <select id="card-order">{_options(orders)}</select></label>'
+        f'<label>Show <select id="card-filter">{_options(shown)}</select></label></div>'
+    )
 
 
 def summary(seen: Sequence[Look], total: int) -> str:
     """ "3 images: 1 unusual, 2 within the healthy range"."""
     unusual = sum(look.detection.unusual for look in seen)
-    parts = [f"<b>{unusual}</b> unusual", f"<b>{len(seen) - unusual}</b> within the healthy range"]
+    parts = [
+        f'<b class="count-unusual">{unusual}</b> unusual',
+        f'<b class="count-usual">{len(seen) - unusual}</b> within the healthy range',
+    ]
     if len(seen) < total:
         parts.append(f"<b>{total - len(seen)}</b> could not be read")
     return f"{count(total, 'image')}: " + ", ".join(parts)
 
 
-def card(look: Look, validation_images: int) -> str:
+def _options(words: dict[str, str]) -> str:
+    return "".join(f'<option value="{value}">{word}</option>' for value, word in words.items())
+
+
+def card(look: Look, index: int, validation_images: int) -> str:
     """Input, healthy counterpart and heatmap of one image, and the verdict in words."""
     detection = look.detection
     name = escape(detection.name)
@@ -62,15 +103,24 @@ def card(look: Look, validation_images: int) -> str:
     )
     style = "unusual" if detection.unusual else "usual"
     return (
-        f'<article class="card {style}" aria-label="{name}: {verdict}">'
-        f'<div class="triptych">{figures}</div><div class="finding">'
-        f'<p class="verdict"><i class="dot"></i>{verdict}</p>'
-        f'<p class="score" title="Score: how far from healthy. Above the threshold the '
-        f'image is called unusual."><b>{short(detection.score)}</b> score, threshold '
-        f"{short(detection.threshold)}</p>"
-        f'<p class="words">{words}</p><p class="name"><span>{name}</span>{truth}</p>'
-        "</div></article>"
+        f'<article class="card {style}" aria-label="{name}: {verdict}" data-index="{index}" '
+        f'data-p="{detection.p_value:.6f}" data-score="{detection.score:.6g}" data-name="{name}">'
+        f'<button class="triptych" data-look="{index}" aria-label="Look closely at {name}">'
+        f'{figures}</button><div class="finding">'
+        f'<p class="verdict"><i class="dot"></i><span>{verdict}</span></p>'
+        f'<p class="score" title="Score: how far this image is from what the model knows as '
+        f'healthy. Above the threshold the image is called unusual."><b>{short(detection.score)}'
+        f'</b> score, threshold <span class="threshold">{short(detection.threshold)}</span></p>'
+        f'<p class="words">{words}</p><p class="name"><label class="pick" title="Choose for the '
+        f'downloads; with none chosen they hold all"><input type="checkbox" data-pick="{index}">'
+        f" <span>{name}</span></label>{truth}</p>{_facts(look.facts)}</div></article>"
     )
+
+
+def _facts(facts: dict[str, str]) -> str:
+    """What a DICOM file says of itself, without anything that names a person."""
+    told = " · ".join(f"{escape(name)} {escape(value)}" for name, value in facts.items())
+    return f'<p class="meta">{told}</p>' if told else ""
 
 
 def error_card(unreadable: Unreadable) -> str:
@@ -114,7 +164,7 @@ def legend(pixel_threshold: float) -> str:
     )
 
 
-def score_table(seen: Sequence[Look]) -> str:
+def score_table(looks: Sequence[Look | Unreadable]) -> str:
     """Every part of the score of every image, for whoever wants the figures."""
     from medvae.engine.scores import DEFAULT_SCORE, LABELS
 
@@ -125,9 +175,9 @@ def score_table(seen: Sequence[Look]) -> str:
     heads = "".join(
         f'<th class="number" title="{escape(meanings.get(name, "The score behind the verdict"))}">'
         f"{escape(LABELS[name])}{'*' if name == DEFAULT_SCORE else ''}</th>"
-        for name in seen[0].detection.scores
+        for name in next(look for look in looks if isinstance(look, Look)).detection.scores
     )
-    rows = "".join(_row(look) for look in seen)
+    rows = "".join(_row(look, n) for n, look in enumerate(looks) if isinstance(look, Look))
     p_meaning = "Share of healthy images that would score at least this high"
     return (
         f'<details class="panel"><summary>All scores</summary><div class="scroll">'
@@ -138,15 +188,20 @@ def score_table(seen: Sequence[Look]) -> str:
     )
 
 
-def report_card(uri: str, file_name: str) -> str:
+def report_card(png: Download, pdf: Download) -> str:
     """The drawn card, to look at and to keep."""
     return (
         '<section class="panel" id="report-card"><h2>Report card</h2>'
-        f'<img class="wide" src="{uri}" alt="Report card: originals, healthy reconstructions and '
-        'difference heatmaps">'
-        f'<p><a class="button" href="{uri}" download="{escape(file_name)}">Download PNG</a></p>'
+        f'<img class="wide" src="{png.uri}" alt="Report card: originals, healthy reconstructions '
+        'and difference heatmaps">'
+        f'<p class="buttons">{download(png, "Download PNG")}{download(pdf, "Download PDF")}</p>'
         "</section>"
     )
+
+
+def download(file: Download, words: str) -> str:
+    """A link that saves what it holds; nothing of it lies on the server's disk."""
+    return f'<a class="button" href="{file.uri}" download="{escape(file.name)}">{words}</a>'
 
 
 def intro(model: ModelView, training: str = "", example: str | None = None) -> str:
@@ -187,12 +242,13 @@ def _example(uri: str) -> str:
     )
 
 
-def _row(look: Look) -> str:
+def _row(look: Look, index: int) -> str:
     detection = look.detection
     scores = "".join(f'<td class="number">{value:,.2f}</td>' for value in detection.scores.values())
     verdict = "unusual" if detection.unusual else "within range"
     return (
-        f"<tr><td>{escape(detection.name)}</td><td>{verdict}</td>{scores}"
+        f'<tr data-of="{index}"><td>{escape(detection.name)}</td>'
+        f'<td class="row-verdict">{verdict}</td>{scores}'
         f'<td class="number">{detection.p_value:.4f}</td>'
         f"<td>{TRUTH_WORDS[look.truth] if look.truth else '–'}</td></tr>"
     )
@@ -202,8 +258,9 @@ def _context(model: ModelView) -> str:
     """The model that said so: no verdict without it."""
     if math.isfinite(model.threshold):
         rule = (
-            f"threshold {short(model.threshold)}, which {percent(model.target_fpr)} of healthy "
-            "images exceed by mistake"
+            f'threshold <span class="threshold">{short(model.threshold)}</span>, which '
+            f'<span class="target">{percent(model.target_fpr)}</span> of healthy images exceed '
+            "by mistake"
         )
     else:
         rule = "too few healthy validation images for a threshold: nothing is called unusual"

@@ -7,7 +7,7 @@ from html import escape
 import gradio as gr
 
 from jobs.database import StoreUnavailable
-from jobs.views import Status, WorkerView
+from jobs.views import WorkerView
 from ui.context import Context
 from ui.models import ModelView
 from ui.places import Place
@@ -117,7 +117,7 @@ def _worker_state(context: Context) -> tuple[str, str, str]:
 
 def _worker_now(context: Context) -> tuple[str, str, str]:
     alive = [worker for worker in context.service.workers() if worker.alive]
-    waiting = len(context.service.jobs(500, [Status.QUEUED]))
+    waiting = context.service.waiting()
     restarted = _restart_note(context)
     if not alive:
         return _offline(context, waiting, restarted)

@@ -5,18 +5,20 @@ detector is there to be asked.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medvae.data.decode import decode
-from medvae.data.transform import read_model_input
+from medvae.data.catalog import open_data
+from medvae.data.sandbox import Seen, see
 from medvae.engine.overlay import heat_overlay
-from medvae.errors import DataError, ImageError
+from medvae.errors import DataError
 from medvae.workspace import Workspace
 from ui.pictures import CARD_SIDE, preview, stretched
+from ui.uploads import UploadedImage, uploaded_images
 
 if TYPE_CHECKING:
     from medvae.data.catalog import Record
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 MOST_IMAGES = 200  # in one go: as many as a page can show
 
 OnProgress = Callable[[int, int, str], None]  # done, total, what
+See = Callable[[bytes, str, int, int], Seen]  # content, name, side for the model, for the page
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Look:
     original: np.ndarray  # (H, W)
     counterpart: np.ndarray  # (H, W)
     heat: np.ndarray  # (H, W, 3)
+    facts: dict[str, str] = field(default_factory=dict)  # what the file says of itself
 
 
 @dataclass(frozen=True)
@@ -52,15 +56,20 @@ class _Source:
     truth: str | None
     read: Callable[[], bytes]
 
+    @classmethod
+    def of_upload(cls, image: UploadedImage) -> "_Source":
+        return cls(image.name, None, image.read)
+
 
 def look_at_files(
-    detector: "AnomalyDetector", files: Sequence[Path], on_progress: OnProgress
+    detector: "AnomalyDetector", files: Sequence[Path], on_progress: OnProgress, see: See = see
 ) -> list[Look | Unreadable]:
-    """Look at image files; one that cannot be read does not stop the others."""
-    if len(files) > MOST_IMAGES:
-        raise DataError(f"{len(files)} files at once; expected at most {MOST_IMAGES}")
-    sources = [_Source(file.name, None, file.read_bytes) for file in files]
-    return list(_look(detector, sources, on_progress))
+    """Look at image files and those in archives; one that cannot be read stops no other.
+
+    see: decodes one file; the page hands in its sandbox's. Raises `DataError` for too many.
+    """
+    sources = [_Source.of_upload(image) for image in uploaded_images(files)]
+    return list(_look(detector, sources, on_progress, see))
 
 
 def look_at_test_images(
@@ -80,10 +89,10 @@ def look_at_test_images(
     images, split = load_test_set(
         detector, workspace, lambda event: _tell(event, on_progress), lambda: None
     )
-    root = images.catalog.root
+    store = open_data(detector.config.data, images.catalog.root)
     drawn = draw_records(split.test, which, min(number, MOST_IMAGES), seed)
-    sources = [_Source(r.path, r.label, (root / r.path).read_bytes) for r in drawn]
-    return list(_look(detector, sources, on_progress))
+    sources = [_Source(r.path, r.label, partial(store.read, r.path)) for r in drawn]
+    return list(_look(detector, sources, on_progress, see))
 
 
 def draw_records(test: Sequence["Record"], which: str, number: int, seed: int) -> list["Record"]:
@@ -102,24 +111,23 @@ def draw_records(test: Sequence["Record"], which: str, number: int, seed: int) -
 
 
 def _look(
-    detector: "AnomalyDetector", sources: Iterable[_Source], on_progress: OnProgress
+    detector: "AnomalyDetector", sources: Iterable[_Source], on_progress: OnProgress, see: See
 ) -> Iterator[Look | Unreadable]:
     listed = list(sources)
     size = detector.config.model.image_size
     for done, source in enumerate(listed):
         on_progress(done, len(listed), "Looking at images")
         try:
-            data = source.read()
-            pixels = read_model_input(data, source.name, size)  # as in training and evaluation
-            original = preview(decode(data, source.name, smallest=CARD_SIDE))
-        except (ImageError, OSError) as error:
+            seen = see(source.read(), source.name, size, CARD_SIDE)  # as in training
+        except (DataError, OSError) as error:
             reason = str(error).removeprefix(f"{source.name}: ")
             yield Unreadable(source.name, reason)
             continue
-        [detection] = detector.detect_inputs([pixels], [source.name])
+        original = preview(seen.gray)
+        [detection] = detector.detect_inputs([seen.pixels], [source.name])
         heat = heat_overlay(original, detection.anomaly_map, detection.pixel_threshold)
         counterpart = stretched(detection.reconstruction, original.shape)
-        yield Look(detection, source.truth, original, counterpart, heat)
+        yield Look(detection, source.truth, original, counterpart, heat, seen.facts)
     on_progress(len(listed), len(listed), "Looking at images")
 
 

@@ -41,9 +41,11 @@ def to_uri(image: np.ndarray) -> str:
     return _uri("jpeg", buffer.getvalue())
 
 
-def png_uri(data: bytes) -> str:
-    """The bytes of a PNG file as a data URI."""
-    return _uri("png", data)
+def layer_uri(layer: np.ndarray) -> str:
+    """(H, W, 4) uint8 as a PNG data URI: colours with their opacity."""
+    buffer = io.BytesIO()
+    Image.fromarray(layer).save(buffer, format="PNG", compress_level=3)
+    return _uri("png", buffer.getvalue())
 
 
 def figure_uri(path: Path, width: int = CARD_WIDTH) -> str | None:

@@ -4,11 +4,15 @@ Pure functions from numbers to text; the colours of a line are its CSS class.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+import numpy as np
+
 MAX_POINTS = 500
+BINS = 30
+SMOOTHING = 0.7
 WIDTH, HEIGHT = 360, 190
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 26
 
@@ -21,16 +25,34 @@ class Line:
     style: str
     points: Sequence[tuple[float, float]]  # (x, y), x ascending
 
+    def smoothed(self) -> "Line":
+        """A running mean that follows with a weight of 1 − SMOOTHING for each new point."""
+        mean, points = self.points[0][1] if self.points else 0.0, []
+        for x, y in self.points:
+            mean = SMOOTHING * mean + (1 - SMOOTHING) * y
+            points.append((x, mean))
+        return Line(self.name, self.style, points)
 
-def line_chart(title: str, unit: str, lines: Sequence[Line], marked: float | None = None) -> str:
-    """A figure with its legend, which tells the newest values; `marked` is an x worth a line."""
-    drawn = [_finite(line) for line in lines]
+
+def line_chart(
+    title: str,
+    unit: str,
+    lines: Sequence[Line],
+    marked: float | None = None,
+    logarithmic: bool = False,
+) -> str:
+    """A figure with its legend, which tells the newest values; `marked` is an x worth a line.
+
+    logarithmic: the y axis; values that are not above zero are left out then.
+    """
+    drawn = [_finite(line, above=0.0 if logarithmic else -math.inf) for line in lines]
     drawn = [line for line in drawn if line.points]
     if not drawn:
         return ""
     xs = [x for line in drawn for x, _ in line.points]
     ys = [y for line in drawn for _, y in line.points]
-    x_axis, y_axis = _Axis.around(xs, LEFT, WIDTH - RIGHT), _Axis.around(ys, HEIGHT - BOTTOM, TOP)
+    scale = _LogAxis if logarithmic else _Axis
+    x_axis, y_axis = _Axis.around(xs, LEFT, WIDTH - RIGHT), scale.around(ys, HEIGHT - BOTTOM, TOP)
     newest = ", ".join(f"{line.name} {short(line.points[-1][1])}" for line in drawn)
     parts = [
         _grid(x_axis, y_axis),
@@ -44,6 +66,64 @@ def line_chart(title: str, unit: str, lines: Sequence[Line], marked: float | Non
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         f'aria-label="{escape(title)} by epoch, newest: {escape(newest)}">{"".join(parts)}</svg>'
         "</figure>"
+    )
+
+
+def dot_chart(title: str, unit: str, points: Sequence[tuple[float, float]]) -> str:
+    """What was chosen (x) against what came of it (y), a dot for each try; empty for none."""
+    if not points:
+        return ""
+    x_axis = _Axis.around([x for x, _ in points], LEFT + 8, WIDTH - RIGHT - 8)
+    y_axis = _Axis.around([y for _, y in points], HEIGHT - BOTTOM, TOP)
+    dots = "".join(
+        f'<circle class="validation" cx="{x_axis.at(x)}" cy="{y_axis.at(y)}" r="4">'
+        f"<title>{short(x)}: {short(y)}</title></circle>"
+        for x, y in points
+    )
+    return (
+        f'<figure class="chart"><figcaption><strong>{escape(title)}</strong> '
+        f'<span class="unit">{escape(unit)}</span></figcaption>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{escape(unit)} by {escape(title)}">'
+        f"{_grid(x_axis, y_axis, whole=False)}{dots}</svg></figure>"
+    )
+
+
+def histogram(title: str, unit: str, values: Sequence[float], marks: Mapping[str, float]) -> str:
+    """How values are spread, with named lines at some places; empty without values."""
+    if not values:
+        return ""
+    known = {name: value for name, value in marks.items() if math.isfinite(value)}
+    axis = _Axis.around([*values, *known.values()], LEFT, WIDTH - RIGHT)
+    counts, edges = np.histogram(values, bins=BINS)
+    heights = _Axis(0.0, max(1.0, float(counts.max())), HEIGHT - BOTTOM, TOP + 12)
+    bars = "".join(
+        f'<rect class="bin" x="{axis.at(low)}" y="{heights.at(count)}" '
+        f'width="{max(0.5, axis.at(high) - axis.at(low) - 0.6):.1f}" '
+        f'height="{HEIGHT - BOTTOM - heights.at(count):.1f}"/>'
+        for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
+    )
+    lines = "".join(
+        _named_line(axis, name, value, n) for n, (name, value) in enumerate(known.items())
+    )
+    told = ", ".join(f"{name} {short(value)}" for name, value in known.items())
+    return (
+        f'<figure class="chart"><figcaption><strong>{escape(title)}</strong> '
+        f'<span class="unit">{escape(unit)}</span></figcaption>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{escape(title)}: {escape(told)}">{_grid(axis, heights, False)}{bars}{lines}'
+        "</svg></figure>"
+    )
+
+
+def _named_line(axis: "_Axis", name: str, value: float, row: int) -> str:
+    """A vertical line with its name beside it; each in a row of its own, so that none is hidden."""
+    x = axis.at(value)
+    anchor, offset = ("end", -5) if x > WIDTH / 2 else ("start", 5)
+    return (
+        f'<line class="mark m{row}" x1="{x}" x2="{x}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
+        f'<text class="tick m{row}" x="{x + offset}" y="{TOP + 8 + 13 * row}" '
+        f'text-anchor="{anchor}">{escape(name)}</text>'
     )
 
 
@@ -90,31 +170,50 @@ class _Axis:
         return [i * step for i in range(first, last + 1)]
 
 
+class _LogAxis(_Axis):
+    """The same for values above zero: `low` and `high` are their logarithms."""
+
+    @classmethod
+    def around(cls, values: Sequence[float], start: float, end: float) -> "_LogAxis":
+        linear = _Axis.around([math.log10(value) for value in values], start, end)
+        return cls(linear.low, linear.high, start, end)
+
+    def at(self, value: float) -> float:
+        return super().at(math.log10(value))
+
+    def ticks(self, count: int, whole: bool = False) -> list[float]:
+        """1, 2 and 5 times the powers of ten within the axis; at least its ends."""
+        powers = range(math.floor(self.low), math.ceil(self.high) + 1)
+        found = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
+        within = [value for value in found if self.low <= math.log10(value) <= self.high]
+        return within or [float(f"{10**self.low:.3g}"), float(f"{10**self.high:.3g}")]
+
+
 def _round_step(raw: float) -> float:
     power = 10.0 ** math.floor(math.log10(raw))
     return power * next(factor for factor in (1, 2, 5, 10) if raw <= factor * power * 1.0001)
 
 
-def _finite(line: Line) -> Line:
-    points = [(x, y) for x, y in line.points if math.isfinite(y)]
+def _finite(line: Line, above: float = -math.inf) -> Line:
+    points = [(x, y) for x, y in line.points if math.isfinite(y) and y > above]
     stride = -(-len(points) // MAX_POINTS)
     if stride > 1:
         points = points[::-stride][::-1]  # from the end, so that the newest always stays
     return Line(line.name, line.style, points)
 
 
-def _grid(x_axis: _Axis, y_axis: _Axis) -> str:
+def _grid(x_axis: _Axis, y_axis: _Axis, whole: bool = True) -> str:
     parts = []
     for value in y_axis.ticks(4):
         y = y_axis.at(value)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
         label = f'<text class="tick" x="{LEFT - 6}" y="{y + 3.5}" text-anchor="end">'
-        parts.append(f"{label}{short(value)}</text>")
+        parts.append(f"{label}{value:,.10g}</text>")
     base = HEIGHT - BOTTOM
-    for value in x_axis.ticks(6, whole=True):
+    for value in x_axis.ticks(6, whole):
         x = x_axis.at(value)
         label = f'<text class="tick" x="{x}" y="{base + 14}" text-anchor="middle">'
-        parts.append(f"{label}{value:g}</text>")
+        parts.append(f"{label}{value:.10g}</text>")
     parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{base}" y2="{base}"/>')
     return "".join(parts)
 

@@ -1,4 +1,4 @@
-"""The detections shown last, kept in memory for the report card drawn from them.
+"""What was looked at last, kept in memory for the viewer and for downloads.
 
 A page holds only a key. Nothing is written; a few minutes later, or after a restart, it is gone.
 """
@@ -7,29 +7,47 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from medvae.errors import DataError
+from ui.looking import Look, Unreadable
 from ui.models import ModelView
 
-if TYPE_CHECKING:
-    from medvae.engine.detector import Detection
-
-KEPT_RESULTS = 32
+KEPT_IMAGES = 600  # about half a megabyte each
 KEPT_SECONDS = 30 * 60.0
 
 
 @dataclass(frozen=True)
 class Results:
-    """Detections and the model that made them."""
+    """Images in the order of the page, the model that looked at them, and when (since 1970).
 
-    detections: "list[Detection]"
+    score: the one behind the verdicts. healthy: score → its values on the healthy validation
+    images, ascending.
+    """
+
+    looks: Sequence[Look | Unreadable]
     model: ModelView
+    score: str = ""
+    healthy: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    made: float = field(default_factory=time.time)
+
+    def look(self, index: int) -> Look:
+        """One image that could be read. Raises `DataError`."""
+        found = self.looks[index] if 0 <= index < len(self.looks) else None
+        if not isinstance(found, Look):
+            raise DataError("there is no such image among these results")
+        return found
+
+    def picked(self, indices: Sequence[int]) -> list[Look]:
+        """The chosen images, or all that could be read when none is chosen."""
+        if indices:
+            return [self.look(index) for index in indices]
+        return [look for look in self.looks if isinstance(look, Look)]
 
 
 class RecentResults:
-    """A bounded memory of detections, shared by all pages; keys cannot be guessed."""
+    """A bounded memory of results, shared by all pages; keys cannot be guessed."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, tuple[float, Results]] = OrderedDict()
@@ -54,8 +72,10 @@ class RecentResults:
 
     def _forget_old(self) -> None:
         oldest = time.monotonic() - KEPT_SECONDS
+        images = sum(len(results.looks) for _, results in self._kept.values())
         while self._kept:
-            key, (kept_at, _) = next(iter(self._kept.items()))
-            if kept_at > oldest and len(self._kept) <= KEPT_RESULTS:
+            key, (kept_at, results) = next(iter(self._kept.items()))
+            if kept_at > oldest and (images <= KEPT_IMAGES or len(self._kept) == 1):
                 return
+            images -= len(results.looks)
             del self._kept[key]

@@ -3,12 +3,13 @@
 Pure functions from jobs, histories and results to text.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from jobs.sweeps import SWEEP
 from jobs.views import JobView, Status
 from ui.history import RunHistory
 from ui.pictures import figure_uri
@@ -17,6 +18,7 @@ from ui.plots import short
 from ui.views import (
     NO_VALUE,
     badge,
+    count,
     data_name,
     duration,
     interval,
@@ -25,6 +27,7 @@ from ui.views import (
     notice,
     panel,
     percent,
+    progress_bar,
     tile,
     tiles,
 )
@@ -35,6 +38,12 @@ SCORE_WORDS = {
     "kld": "KLD",
     "brightness": "Baseline: mean brightness",
     "smoothness": "Baseline: lack of fine detail",
+}
+KIND_WORDS = {
+    "train": "Training",
+    "evaluate": "Evaluation",
+    "score": "Scoring of an archive",
+    SWEEP: "Sweep",
 }
 FIGURES = (
     ("report_card.png", "Report card", "wide"),
@@ -53,7 +62,24 @@ class Row:
 
     job: JobView
     history: RunHistory
-    in_use: bool  # the model that the Detect tab uses
+    in_use: bool = False  # the model that the Detect tab uses
+    runs: Sequence["Row"] = ()  # of a sweep
+    parts: Mapping[Status, int] = field(default_factory=dict)  # of a scoring: how many stand where
+    opened: bool = False  # whether the runs of the sweep are listed below it
+
+    @property
+    def progress(self) -> str:
+        """How far it is: "3 of 20" epochs, runs or parts."""
+        job = self.job
+        if job.kind == SWEEP:
+            ended = sum(row.job.status.ended for row in self.runs)
+            return f"{ended} of {count(len(self.runs), 'run')}"
+        if self.parts:
+            total = sum(self.parts.values())
+            return f"{self.parts.get(Status.SUCCEEDED, 0)} of {count(total, 'part')}"
+        planned = (job.config or {}).get("training", {}).get("epochs")
+        done = max(self.history.epochs, default=0)
+        return f"{done} of {count(planned, 'epoch')}" if planned else NO_VALUE
 
 
 def runs_table(rows: Sequence[Row], chosen: str) -> str:
@@ -61,11 +87,13 @@ def runs_table(rows: Sequence[Row], chosen: str) -> str:
     if not rows:
         go = link(Place("train"), "Train tab")
         return notice("No runs yet", f"Queue a training on the {go}; it is listed here at once.")
-    body = "".join(_row(row, row.job.id == chosen) for row in rows)
+    listed = [each for row in rows for each in ((row, *row.runs) if row.opened else (row,))]
+    nested = {run.job.id for row in rows for run in row.runs}
+    body = "".join(_row(row, row.job.id == chosen, row.job.id in nested) for row in listed)
     return (
         '<div class="panel scroll"><table class="runs" id="runs-table"><thead><tr>'
         "<th>Name</th><th>Status</th><th>Data</th>"
-        '<th class="number">Epochs</th><th class="number" title="Lowest mean loss on healthy '
+        '<th class="number">Progress</th><th class="number" title="Lowest mean loss on healthy '
         'validation images">Best validation loss</th>'
         f'<th class="number" title="{AUROC_MEANING}">AUROC [95 %]</th>'
         '<th class="number">Duration</th><th>Queued</th>'
@@ -77,7 +105,7 @@ def heading(row: Row) -> str:
     """What job this is, and how it stands."""
     job = row.job
     use = '<span class="badge in-use">used by Detect</span>' if row.in_use else ""
-    kind = "Training" if job.kind == "train" else job.kind.capitalize()
+    kind = KIND_WORDS.get(job.kind, job.kind)
     on = f" on {escape(data_name(job.config))}" if job.config else ""
     ran = "running for" if job.status is Status.RUNNING else "ran"
     error = f'<p class="error" role="alert">{escape(job.error)}</p>' if job.error else ""
@@ -88,19 +116,49 @@ def heading(row: Row) -> str:
     )
 
 
-def figures(job: JobView) -> str:
-    """What the evaluation found, or why there is none."""
+def figures(row: Row) -> str:
+    """What came of it: of an evaluation, of a scoring; or why there is nothing."""
+    job = row.job
+    if job.kind == "score":
+        return scoring(row)
     evaluation = (job.result or {}).get("evaluation")
     return evaluation_figures(evaluation) if evaluation else _not_evaluated(job)
 
 
-def records(job: JobView, folder: Path) -> str:
-    """What does not change any more: pictures of the evaluation, settings, files."""
-    home = folder.parent / job.payload["run"] if "run" in job.payload else folder
-    return (
-        f'<div class="details">{_pictures(home, folder)}{_settings(job.config)}'
-        f"{_files(job, folder)}</div>"
+def scoring(row: Row) -> str:
+    """How far the scoring of an archive is, then what it counted and where the tables are."""
+    job, result = row.job, row.job.result or {}
+    wanted = job.payload
+    of = f'<p class="meta">Images of <code>{escape(str(wanted.get("source")))}</code></p>'
+    if "images" not in result:
+        done, total = row.parts.get(Status.SUCCEEDED, 0), sum(row.parts.values())
+        if not total:
+            return panel("Archive", of + '<p class="meta">Not cut into parts yet.</p>')
+        bar = progress_bar("Parts scored", done, total)
+        return panel("Archive", f"{of}<p>{done:,} of {count(total, 'part')} scored</p>{bar}")
+    shown = tiles(
+        tile("Images", f"{result['images']:,}", "Files that were found, one row of the table each"),
+        tile(
+            "Called unusual",
+            f"{result['unusual']:,}",
+            "Images whose score lies above the threshold of the model",
+        ),
+        tile(
+            "Not readable",
+            f"{result['unreadable']:,}",
+            "Their rows say why; they have no score",
+        ),
+        tile("Model", str(result["model"]), "Run and the beginning of the file's SHA-256"),
     )
+    files = "".join(f"<li><code>{escape(str(file))}</code></li>" for file in result["files"])
+    tables = panel("Tables", f'<ul class="files">{files}</ul>')
+    return f'<div class="details">{panel("Archive", of)}{shown}{tables}</div>'
+
+
+def records(job: JobView, folder: Path) -> str:
+    """What does not change any more: pictures of the evaluation, and settings."""
+    home = folder.parent / job.payload["run"] if "run" in job.payload else folder
+    return f'<div class="details">{_pictures(home, folder)}{_settings(job.config)}</div>'
 
 
 def evaluation_figures(evaluation: dict[str, Any]) -> str:
@@ -137,21 +195,20 @@ def evaluation_figures(evaluation: dict[str, Any]) -> str:
     return f'<div class="details">{shown}<div class="comparison">{comparison}</div></div>'
 
 
-def _row(row: Row, is_chosen: bool) -> str:
+def _row(row: Row, is_chosen: bool, is_nested: bool) -> str:
     job, history = row.job, row.history
     evaluation = (job.result or {}).get("evaluation")
     auroc = interval(evaluation["auroc"][evaluation["score"]]) if evaluation else NO_VALUE
     best = (job.result or {}).get("best_validation_loss")
     if best is None and history.best is not None:
         best = history.best.validation_loss
-    planned = (job.config or {}).get("training", {}).get("epochs")
-    epochs = f"{max(history.epochs, default=0)} of {planned}" if planned else NO_VALUE
     mark = ' <span class="badge in-use">in use</span>' if row.in_use else ""
     place = Place("runs", job.id)
     return (
-        f'<tr{" aria-selected=true" if is_chosen else ""} data-href="{escape(place.url)}">'
+        f"<tr{' aria-selected=true' if is_chosen else ''}{' class=nested' if is_nested else ''}"
+        f' data-href="{escape(place.url)}">'
         f"<td>{link(place, job.name)}{mark}</td><td>{badge(job)}</td>"
-        f'<td>{escape(data_name(job.config))}</td><td class="number">{epochs}</td>'
+        f'<td>{escape(data_name(job.config))}</td><td class="number">{row.progress}</td>'
         f'<td class="number">{NO_VALUE if best is None else short(best)}</td>'
         f'<td class="number">{auroc}</td><td class="number">{duration(job.seconds)}</td>'
         f"<td>{moment(job.created)}</td></tr>"
@@ -231,13 +288,3 @@ def _value(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _files(job: JobView, folder: Path) -> str:
-    files = (job.result or {}).get("files") or ([str(folder)] if folder.exists() else [])
-    if not files:
-        return ""
-    listed = "".join(f"<li><code>{escape(str(file))}</code></li>" for file in files)
-    return (
-        f'<details class="panel"><summary>Files</summary><ul class="files">{listed}</ul></details>'
-    )

@@ -14,6 +14,8 @@ from ui.places import Place
 from ui.plots import Line, line_chart, short
 from ui.views import badge, count, data_name, duration, interval, link, notice, progress_bar
 
+BUSY_MEANING = "Share of the last second in which the device computed"
+WAITING_MEANING = "Share of this epoch in which the device had to wait for its next images"
 FILM_FRAMES = 10  # epochs shown: the first, the newest, and evenly between
 
 
@@ -58,23 +60,27 @@ def doing(
     return _learning(history)
 
 
-def curves(history: RunHistory) -> str:
+def curves(history: RunHistory, logarithmic: bool = False, smooth: bool = False) -> str:
     """Reconstruction, KL and total loss by epoch; empty before the first epoch has ended."""
     epochs = [history.epochs[number] for number in sorted(history.epochs)]
     if not epochs:
         return ""
     best = history.best.epoch if history.best else None
 
-    def pair(train: str, validation: str) -> list[Line]:
-        return [
-            Line("training", "train", [(e.epoch, getattr(e, train)) for e in epochs]),
-            Line("validation", "validation", [(e.epoch, getattr(e, validation)) for e in epochs]),
-        ]
+    def line(style: str, name: str) -> Line:
+        drawn = Line("training" if style == "train" else style, style, [
+            (epoch.epoch, getattr(epoch, name)) for epoch in epochs
+        ])  # fmt: skip
+        return drawn.smoothed() if smooth else drawn
+
+    def chart(title: str, unit: str, name: str, marked: int | None = None) -> str:
+        lines = [line("train", name), line("validation", f"validation_{name}")]
+        return line_chart(title, unit, lines, marked, logarithmic)
 
     charts = (
-        line_chart("Reconstruction", "sum over pixels", pair("mse", "validation_mse")),
-        line_chart("KL divergence", "nats", pair("kld", "validation_kld")),
-        line_chart("Loss", "lowest validation is kept", pair("loss", "validation_loss"), best),
+        chart("Reconstruction", "sum over pixels", "mse"),
+        chart("KL divergence", "nats", "kld"),
+        chart("Loss", "lowest validation is kept", "loss", best),
     )
     return f'<div class="charts">{"".join(charts)}</div>'
 
@@ -139,9 +145,20 @@ def _learning(history: RunHistory) -> tuple[str, str]:
         f"{short(now.images_per_second)} images/s",
         f"{duration(now.seconds_left)} left",
     ]
+    device = [
+        _told("Device busy", now.busy, BUSY_MEANING),
+        _told("waits for images", now.waiting, WAITING_MEANING),
+        "" if now.memory_mb is None else f"{now.memory_mb:,.0f} MB of memory",
+    ]
     done = (now.epoch - 1) * steps + now.step
     bars = progress_bar("Run", done, now.epochs * steps)
-    return "  ·  ".join(parts), bars + progress_bar("Epoch", now.step, steps, "thin")
+    bars += progress_bar("Epoch", now.step, steps, "thin")
+    told = "  ·  ".join(filter(None, device))
+    return "  ·  ".join(parts), bars + (f'<p class="meta device">{told}</p>' if told else "")
+
+
+def _told(words: str, share: float | None, meaning: str) -> str:
+    return "" if share is None else f'<span title="{meaning}">{words} {100 * share:.0f} %</span>'
 
 
 def _finished(job: JobView, history: RunHistory) -> str:

@@ -69,6 +69,13 @@ def fault_list(title: str, faults: list[tuple[str, str]]) -> str:
     return f'<div class="faults" role="alert"><p>{escape(title)}</p><ul>{entries}</ul></div>'
 
 
+def log_panel(text: str) -> str:
+    """The end of a log, as it was written."""
+    if not text:
+        return '<p class="meta">There is no log yet: the run has not begun.</p>'
+    return f'<pre class="log" tabindex="0">{escape(text)}</pre>'
+
+
 def progress_bar(label: str, done: int, total: int, style: str = "") -> str:
     share = 0.0 if total <= 0 else min(1.0, done / total)
     return (

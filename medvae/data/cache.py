@@ -17,8 +17,16 @@ import numpy as np
 from medvae.atomic import replacing
 from medvae.config import DataConfig
 from medvae.data import transform
-from medvae.data.catalog import Catalog, FoundImage, build_catalog, find_images, fingerprint
-from medvae.errors import DataError, ImageError
+from medvae.data.catalog import (
+    Catalog,
+    FoundImage,
+    build_catalog,
+    find_images,
+    fingerprint,
+    open_data,
+)
+from medvae.data.stores import Store
+from medvae.errors import DataError
 from medvae.workspace import Workspace
 
 OnProgress = Callable[[int, int], None]
@@ -45,7 +53,7 @@ def import_images(
     folder = cache_folder(root, config, size, workspace)
     known = _Index.read(folder, size)
     if known is None or not known.matches(found):
-        known = _decode_all(root, found, size, folder, known, on_progress)
+        known = _decode_all(root, open_data(config, root), found, size, folder, known, on_progress)
     on_progress(len(found), len(found))
     catalog = build_catalog(root, found, known.hashes, known.unreadable)
     return ImageSet(catalog, np.load(folder / known.array, mmap_mode="r"))
@@ -59,14 +67,14 @@ def cache_folder(root: Path, config: DataConfig, size: int, workspace: Workspace
 
 
 def imported_roots(workspace: Workspace) -> list[Path]:
-    """Folders of the data sets imported before that are still there."""
+    """Data sets imported before that are still there: folders, archives and lists."""
     roots = set()
     for file in workspace.processed.glob(f"*/{INDEX}"):
         try:
             roots.add(Path(json.loads(file.read_text(encoding="utf-8"))["root"]))
         except (OSError, ValueError, KeyError):
             continue  # a damaged index is rebuilt by the next import
-    return sorted(root for root in roots if root.is_dir())
+    return sorted(root for root in roots if root.exists())
 
 
 @dataclass(frozen=True)
@@ -107,6 +115,7 @@ class _Index:
 
 def _decode_all(
     root: Path,
+    store: Store,
     found: list[FoundImage],
     size: int,
     folder: Path,
@@ -124,7 +133,7 @@ def _decode_all(
     )
     try:
         for done, (image, digest, pixels, reason) in enumerate(
-            _decoded(root, found, size, folder, previous), start=1
+            _decoded(store, found, size, folder, previous), start=1
         ):
             files[image.path] = (image.size, image.modified_ns, digest)
             if pixels is None:
@@ -158,7 +167,7 @@ _Decoded = tuple[FoundImage, str, np.ndarray | None, str]
 
 
 def _decoded(
-    root: Path, found: list[FoundImage], size: int, folder: Path, previous: _Index | None
+    store: Store, found: list[FoundImage], size: int, folder: Path, previous: _Index | None
 ) -> Iterator[_Decoded]:
     """Decode in threads (Pillow and hashlib release the lock), in order, a slice at a time."""
     old_pixels, old_rows = _previous_rows(folder, previous)
@@ -169,10 +178,10 @@ def _decoded(
             return image, digest, old_pixels[old_rows[image.path]], ""
         digest = ""
         try:
-            data = (root / image.path).read_bytes()
+            data = store.read(image.path)
             digest = hashlib.sha256(data).hexdigest()
             return image, digest, transform.read_model_input(data, image.path, size), ""
-        except (ImageError, OSError) as error:
+        except (DataError, OSError) as error:
             return image, digest, None, str(error)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -4,18 +4,17 @@ Reads folder and file names, and the hashes it is handed; decodes nothing itself
 """
 
 import hashlib
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
+from pathlib import Path, PurePosixPath
 
 from medvae.config import DataConfig
-from medvae.data.decode import SUFFIXES
+from medvae.data.decode import EXPECTED, SUFFIXES
+from medvae.data.layouts import NIH_BOXES, Box, Label, Layout, find_layout, nih_boxes
+from medvae.data.stores import Store, StoredFile, open_store
 from medvae.errors import DataError
 
-Label = Literal["normal", "sick"]
 SOURCE_SPLITS = ("train", "val", "test")
 
 # "person12_virus_3" → person12, "NORMAL2-IM-0383-0001" → NORMAL2-IM-0383, "00000013_005" →
@@ -25,16 +24,20 @@ _PATIENT = re.compile(r"(?:NORMAL\d*-)?\D*\d+")
 
 @dataclass(frozen=True)
 class FoundImage:
-    """An image file in a labelled folder, not opened yet. `path` is relative to the root."""
+    """A labelled image file, not opened yet. `path` is relative to the root."""
 
     path: str
     label: Label
     source_split: str | None
     size: int
     modified_ns: int
+    stated_patient: str = ""  # by the data set's own table
+    boxes: tuple[Box, ...] = ()
 
     @property
     def patient(self) -> str:
+        if self.stated_patient:
+            return self.stated_patient
         stem = Path(self.path).stem
         match = _PATIENT.match(stem)
         return match.group() if match else stem
@@ -42,7 +45,10 @@ class FoundImage:
 
 @dataclass(frozen=True)
 class Record:
-    """A readable image of the data set; `row` is its place in the pixel array."""
+    """A readable image of the data set; `row` is its place in the pixel array.
+
+    boxes: where the data set's own table marks a finding, as shares of the image's sides.
+    """
 
     path: str
     label: Label
@@ -50,6 +56,7 @@ class Record:
     sha256: str
     source_split: str | None
     row: int
+    boxes: tuple[Box, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,33 +82,29 @@ class Catalog:
 
 
 def find_images(config: DataConfig, root: Path) -> list[FoundImage]:
-    """List the images below `root`: `{train,val,test}/{NORMAL,PNEUMONIA}` or just the two.
+    """List the labelled images of a folder, archive or list, without opening one.
 
-    The names of the two label folders come from the config, upper or lower case. Raises
-    `DataError` when the folder is missing, or holds no images in folders of these names.
+    Labels, patients and boxes come from the table of a known layout (`medvae.data.layouts`), else
+    from folders `{train,val,test}/{NORMAL,PNEUMONIA}` or just the two, with the names from the
+    config, upper or lower case. Raises `DataError` when there is nothing of the kind.
     """
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder; expected a data set (--data PATH)")
-    folders = list(_label_folders(config, root))
-    if not folders:
-        present = ", ".join(sorted(p.name for p in root.iterdir() if p.is_dir())) or "none"
-        raise DataError(
-            f"{root}: no folder {config.normal} or {config.sick} in it or in its train, val and "
-            f"test folders (found: {present}); name yours with data.normal and data.sick"
-        )
-    found = [
-        image
-        for folder, label, split in folders
-        for image in _images_below(root, folder, label, split)
-    ]
+    store = open_data(config, root)
+    layout = find_layout(config, root, store)
+    images = _listed(store, layout) if layout else _in_label_folders(config, root, store)
+    found = sorted(images, key=lambda image: image.path)
     if not found:
-        raise DataError(f"{root}: no image file in its label folders; expected JPEG, PNG or TIFF")
+        raise DataError(f"{root}: no image file in its label folders or lists; expected {EXPECTED}")
     if not any(image.label == "normal" for image in found):
         raise DataError(
             f"{root}: {len(found)} sick images and no normal one; the model learns from normal "
             f"images, expected in a folder {config.normal}"
         )
-    return sorted(found, key=lambda image: image.path)
+    return found
+
+
+def open_data(config: DataConfig, root: Path) -> Store:
+    """The data set's files. Raises `DataError`."""
+    return open_store(root, {config.normal.lower(), config.sick.lower(), *SOURCE_SPLITS})
 
 
 def build_catalog(
@@ -126,7 +129,7 @@ def build_catalog(
             )
         duplicates.append((image.path, first.path))
     records = tuple(
-        Record(image.path, image.label, image.patient, digest, image.source_split, row)
+        Record(image.path, image.label, image.patient, digest, image.source_split, row, image.boxes)
         for row, (digest, image) in enumerate(kept.items())
     )
     return Catalog(root, records, tuple(duplicates), unreadable)
@@ -137,29 +140,43 @@ def fingerprint(hashes: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()
 
 
-def _label_folders(config: DataConfig, root: Path) -> Iterable[tuple[Path, Label, str | None]]:
+def _listed(store: Store, layout: Layout) -> Iterable[FoundImage]:
+    """Rows of a table, joined with the files that are there."""
+    files = {file.path: file for file in store.files() if _is_image(file.path)}
+    rows = {row.path: row for row in layout.listed()}  # a path listed twice counts once
+    for path, row in rows.items():
+        file = files.get(path) or StoredFile(path, 0, 0)  # reported when it cannot be read
+        yield FoundImage(
+            path, row.label, row.source_split, file.size, file.stamp, row.patient, row.boxes
+        )
+
+
+def _in_label_folders(config: DataConfig, root: Path, store: Store) -> Iterable[FoundImage]:
+    folders = list(_label_folders(config, store))
+    if not folders:
+        present = ", ".join(store.folders()) or "none"
+        raise DataError(
+            f"{root}: no folder {config.normal} or {config.sick} in it or in its train, val and "
+            f"test folders (found: {present}); name yours with data.normal and data.sick"
+        )
+    boxes = nih_boxes(store) if store.has(NIH_BOXES) else {}
+    for folder, label, split in folders:
+        for file in store.files(folder):
+            if _is_image(file.path):
+                marked = tuple(boxes.get(PurePosixPath(file.path).stem, ()))
+                yield FoundImage(file.path, label, split, file.size, file.stamp, "", marked)
+
+
+def _label_folders(config: DataConfig, store: Store) -> Iterable[tuple[str, Label, str | None]]:
     labels: dict[str, Label] = {config.normal.lower(): "normal", config.sick.lower(): "sick"}
-    places: list[tuple[Path, str | None]] = [(root, None)]
-    places += [
-        (folder, folder.name.lower())
-        for folder in sorted(root.iterdir())
-        if folder.is_dir() and folder.name.lower() in SOURCE_SPLITS
-    ]
+    top = store.folders()
+    places: list[tuple[str, str | None]] = [("", None)]
+    places += [(name, name.lower()) for name in top if name.lower() in SOURCE_SPLITS]
     for place, split in places:
-        for folder in sorted(place.iterdir()):
-            if folder.is_dir() and folder.name.lower() in labels:
-                yield folder, labels[folder.name.lower()], split
+        for name in store.folders(place) if place else top:
+            if name.lower() in labels:
+                yield f"{place}/{name}".lstrip("/"), labels[name.lower()], split
 
 
-def _images_below(
-    root: Path, folder: Path, label: Label, split: str | None
-) -> Iterable[FoundImage]:
-    for directory, subfolders, names in os.walk(folder):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        for name in names:
-            if name.startswith(".") or Path(name).suffix.lower() not in SUFFIXES:
-                continue
-            file = Path(directory) / name
-            stat = file.stat() if file.exists() else file.lstat()  # a link may lead nowhere
-            path = file.relative_to(root).as_posix()
-            yield FoundImage(path, label, split, stat.st_size, stat.st_mtime_ns)
+def _is_image(path: str) -> bool:
+    return PurePosixPath(path).suffix.lower() in SUFFIXES

@@ -6,6 +6,7 @@ Written whole or not at all, read without running any code that it may carry.
 import errno
 import os
 import platform
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import medvae
 from medvae.atomic import replacing
 from medvae.config import Config
 from medvae.errors import CheckpointError
+from medvae.limits import MB, Limits
 from medvae.workspace import Workspace
 
 FORMAT = "med-anomaly-vae"
@@ -45,7 +47,10 @@ def load(path: Path, kind: str) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; train a model first")
     try:
+        _check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except Exception:  # what is no checkpoint makes the reader raise nearly anything
         raise CheckpointError(
             f"{path}: not a checkpoint, or a damaged one; expected a file that this program wrote"
@@ -89,6 +94,21 @@ def weights_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
         name: tensor.detach().to("cpu", copy=True).contiguous()
         for name, tensor in model.state_dict().items()
     }
+
+
+def _check_archive(path: Path) -> None:
+    """Nothing may unpack to more than the file's own size: PyTorch stores, it does not pack."""
+    limit = Limits.current().checkpoint_mb
+    size = path.stat().st_size
+    if size > limit * MB:
+        raise CheckpointError(
+            f"{path}: {size / MB:,.0f} MB; expected at most {limit} MB (limit checkpoint_mb)"
+        )
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+    if packed or sum(member.file_size for member in members) > size:
+        raise CheckpointError(f"{path}: packed; expected a file that this program wrote")
 
 
 def _without_header(content: dict[str, Any]) -> dict[str, Any]:

@@ -98,7 +98,7 @@ class AnomalyDetector:
         self.source = source
         self.compute = compute
         self.content = {key: value for key, value in content.items() if key != "weights"}
-        self.calibration = Calibration.from_content(content["calibration"])
+        self.calibration = _calibration(content["calibration"], config, source)
         self._model = load_model(config, content["weights"], source, compute)
 
     @classmethod
@@ -110,7 +110,7 @@ class AnomalyDetector:
         config = checkpoint.config_of(content, source)
         try:
             return cls(content, config, source, compute)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{source}: incomplete ({error}); train it again") from None
 
     @property
@@ -206,6 +206,17 @@ class AnomalyDetector:
 
 
 @torch.inference_mode()
+def _calibration(content: dict[str, Any], config: Config, source: Path) -> Calibration:
+    """Raises `CheckpointError` for maps of another size than the model's images."""
+    calibration = Calibration.from_content(content)
+    side = config.model.image_size
+    healthy = calibration.healthy
+    maps = (healthy.residual.mean, healthy.residual.spread, healthy.field)
+    if any(tuple(of.shape) != (side, side) for of in maps):
+        raise CheckpointError(f"{source}: its calibration does not fit its configuration")
+    return calibration
+
+
 def calibrate_model(
     config: Config,
     weights: dict[str, Tensor],
@@ -225,12 +236,22 @@ def calibrate_model(
 
 def load_model(config: Config, weights: dict[str, Tensor], source: Path, compute: Compute) -> VAE:
     """The network in evaluation mode on its device. Raises `CheckpointError` on a misfit."""
-    model = VAE(config.model)
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError:
+    with torch.device("meta"):  # shapes without memory: a small file may claim a huge model
+        expected = _shapes(VAE(config.model).state_dict())
+    if _shapes(weights) != expected:
         raise CheckpointError(
             f"{source}: its weights do not fit its configuration; the file is damaged"
-        ) from None
+        )
+    model = VAE(config.model)
+    model.load_state_dict(weights)
     compute.place(model)
     return model.eval()
+
+
+def _shapes(weights: dict[str, Tensor]) -> dict[str, tuple[object, ...]]:
+    """Shape and type of each weight. One that repeats a few values in memory has no such shape."""
+    return {
+        name: (tuple(weight.shape), weight.dtype)
+        for name, weight in weights.items()
+        if isinstance(weight, Tensor) and weight.is_contiguous()
+    }

@@ -47,7 +47,11 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class Progress:
-    """Means over the epoch so far; `step` counts from 1 within the epoch, `epoch` from 1."""
+    """Means over the epoch so far; `step` counts from 1 within the epoch, `epoch` from 1.
+
+    waiting: share of the epoch's time, 0..1, in which the trainer waited for images. busy and
+    memory_mb: see `medvae.telemetry.Reading`; None where nobody can tell.
+    """
 
     epoch: int
     epochs: int
@@ -58,6 +62,9 @@ class Progress:
     kld: float
     images_per_second: float
     seconds_left: float
+    waiting: float | None = None
+    busy: float | None = None
+    memory_mb: float | None = None
 
 
 @dataclass(frozen=True)

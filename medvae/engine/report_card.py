@@ -19,7 +19,7 @@ NOTICE = "Research use only. Not a medical device."
 def draw_report_card(
     detections: Sequence[Detection], path: Path, model: str, data: str, auroc: str
 ) -> Path:
-    """Write the card of up to five detections as PNG (1800 × 1260 pixels).
+    """Write the card of up to five detections as PNG (1800 × 1260 pixels), or PDF by its ending.
 
     model, data and auroc (with its interval) make the title line. Returns `path`.
     """
@@ -56,7 +56,7 @@ def draw_report_card(
     _draw_colour_bar(figure, shown[0].pixel_threshold)
     figure.text(0.1, 0.045, NOTICE, color=MUTED, fontsize=9.5, va="center")
     with replacing(path) as partial:
-        figure.savefig(partial, format="png", facecolor=PAPER)
+        figure.savefig(partial, format=path.suffix[1:].lower(), facecolor=PAPER)
     return path
 
 

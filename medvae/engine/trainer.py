@@ -35,6 +35,7 @@ from medvae.engine.samples import SAMPLES, draw_samples
 from medvae.errors import MedVAEError
 from medvae.model.loss import LossParts, VAELoss, patch_error
 from medvae.model.vae import VAE, VAEOutput
+from medvae.telemetry import Telemetry, Waited
 
 PROGRESS_EVERY = 0.5  # seconds; reading the sums is the only wait for the device inside an epoch
 RISE = 0.08  # share of the steps in which the learning rate rises to its peak
@@ -117,8 +118,9 @@ class Trainer:
         on_event(self._started())
         begun = self._saved_at = time.monotonic()
         stopped: Stop | None = None
-        while self.epoch < training.epochs and stopped is None:
-            stopped = self._run_epoch(on_event, should_stop)
+        with Telemetry(self.compute) as self.telemetry:
+            while self.epoch < training.epochs and stopped is None:
+                stopped = self._run_epoch(on_event, should_stop)
         if stopped is Stop.KEEP:
             self._validate_and_compare(self.epoch + 1)
             if not self.best.weights:
@@ -134,13 +136,15 @@ class Trainer:
         begun = reported = time.monotonic()
         first_step = self.step
         self.model.train()
-        for images in self.loaders.train.shuffled(self.epoch, self.step):
+        images_in_turn = Waited(self.loaders.train.shuffled(self.epoch, self.step))
+        for images in images_in_turn:
             parts = self._train_step(images)
             self.sums += self.world.total(parts, len(images))
             self.step += 1
             now = time.monotonic()
             if now - reported >= PROGRESS_EVERY:
-                on_event(self._progress((self.step - first_step) / (now - begun)))
+                steps_per_second = (self.step - first_step) / (now - begun)
+                on_event(self._progress(steps_per_second, images_in_turn.seconds / (now - begun)))
                 reported = now
             if now - self._saved_at >= self.config.training.save_every_seconds:
                 self._save(on_event)
@@ -280,11 +284,12 @@ class Trainer:
             resumed_at_step=self.epoch * train.steps_per_epoch + self.step,
         )
 
-    def _progress(self, steps_per_second: float) -> Progress:
+    def _progress(self, steps_per_second: float, waiting: float) -> Progress:
         training, per_epoch = self.config.training, self.loaders.train.steps_per_epoch
         seen = min(self.step * training.batch_size, len(self.loaders.train.dataset))
         loss, mse, kld = (self.sums / seen).tolist()
         left = (training.epochs - self.epoch) * per_epoch - self.step
+        device = self.telemetry.latest
         return Progress(
             self.epoch + 1,
             training.epochs,
@@ -295,6 +300,9 @@ class Trainer:
             kld,
             steps_per_second * training.batch_size,
             left / steps_per_second,
+            waiting,
+            device.busy,
+            None if device.memory is None else device.memory / 2**20,
         )
 
     def _save(self, on_event: OnEvent) -> None:

@@ -182,7 +182,7 @@ def refusal(root: Path, **settings: str) -> str:
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
-    assert "no such folder" in refusal(tmp_path / "nothing")
+    assert "no such file or folder" in refusal(tmp_path / "nothing")
 
 
 def test_an_empty_folder_is_refused_with_what_was_expected(tmp_path: Path) -> None:

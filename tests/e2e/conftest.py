@@ -45,18 +45,17 @@ class Complaints:
     failed: list[str] = field(default_factory=list)
 
 
-def start_site(home: Path, log: Path) -> Site:
+def start_site(home: Path, log: Path, *arguments: str) -> Site:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with log.open("a") as output:
         process = subprocess.Popen(
-            [sys.executable, "main.py", "--port", str(port), "--no-demo"],
+            [sys.executable, "main.py", "--port", str(port), "--no-demo", *arguments],
             cwd=PROJECT,
             env={
                 **os.environ,
                 "MEDVAE_HOME": str(home),
-                "GRADIO_TEMP_DIR": str(home / "uploads"),
                 "OMP_NUM_THREADS": "1",
             },
             stdout=output,

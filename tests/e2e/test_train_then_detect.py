@@ -23,7 +23,11 @@ def test_a_bad_file_gets_a_message_and_does_not_lose_the_good_one(
     failed = page.locator("#results .card.failed")
     expect(failed).to_contain_text("broken.jpg")
     expect(failed).to_contain_text("Could not be read")
-    left = [path for path in (site.home / "uploads").rglob("*") if path.is_file()]
+    left = [
+        path
+        for path in (site.home / "data" / "uploads").rglob("*")
+        if path.suffix in (".png", ".jpg")
+    ]
     assert not [path for path in left if path.stat().st_size > 0]
 
 
@@ -41,6 +45,43 @@ def test_sampled_test_images_show_their_truth_and_make_a_report_card(
     with page.expect_download() as download:
         page.get_by_role("link", name="Download PNG").click()
     assert download.value.suggested_filename == f"report-card-{model}.png"
+
+
+def test_an_image_is_looked_at_closely_and_the_results_are_kept(
+    page: Page, site: Site, model: str
+) -> None:
+    page.goto(site.url)
+    page.get_by_role("button", name="Show test images").click()
+    expect(page.locator("#results .card")).to_have_count(6)
+    slider = page.locator("#target-fpr")
+    before = [page.locator("#results .card.unusual").count()]
+    for percents in ("1", "20"):
+        slider.fill(percents)
+        before.append(page.locator("#results .card.unusual").count())
+        assert page.locator(".count-unusual").inner_text() == str(before[-1])
+    assert before[1] <= before[0] <= before[2]
+    page.locator("#card-order").select_option("unusual")
+    scores = [float(card.get_attribute("data-score") or 0) for card in page.locator(".card").all()]
+    assert scores == sorted(scores, reverse=True)
+    page.locator("#results .card").nth(2).locator(".triptych").click()
+    viewer = page.locator("#viewer dialog")
+    expect(viewer).to_be_visible()
+    viewer.locator("#view-split").fill("40")
+    viewer.locator("#view-map").select_option("difference")
+    assert viewer.locator(".stage").get_attribute("style") == "--split: 40%;"
+    assert viewer.locator(".stage").get_attribute("data-map") == "difference"
+    first = viewer.locator("h2").first.inner_text()
+    viewer.get_by_role("button", name="Next").or_(
+        viewer.get_by_role("button", name="Previous")
+    ).first.click()
+    expect(viewer.locator("h2").first).not_to_have_text(first)
+    page.keyboard.press("Escape")
+    expect(viewer).to_be_hidden()
+    page.locator("[data-pick]").first.check()
+    for button, name in (("Download table", "scores"), ("Download heatmaps", "heatmaps")):
+        with page.expect_download() as saved:
+            page.get_by_role("button", name=button).click()
+        assert saved.value.suggested_filename.startswith(name)
 
 
 def test_a_reload_finds_the_running_job_and_cancel_takes_effect(

@@ -3,6 +3,7 @@
 import os
 import pickle
 import random
+import resource
 import subprocess
 import sys
 import zipfile
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from medvae.engine import checkpoint
+from medvae.engine.detector import AnomalyDetector
 from medvae.errors import CheckpointError, ConfigError
 from medvae.workspace import PROJECT, Workspace
 from tests.conftest import TrainedRun
@@ -170,6 +172,7 @@ import resource, sys
 from pathlib import Path
 import torch
 from medvae.engine import checkpoint
+from medvae.engine.detector import AnomalyDetector
 from medvae.errors import CheckpointError
 limit = 100_000
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -238,3 +241,51 @@ def test_a_finished_model_says_what_wrote_it(trained: TrainedRun) -> None:
     assert content["preprocessing"]["size"] == 32
     assert set(content["split"]["fingerprints"]) == {"train", "validation", "test"}
     assert checkpoint.config_of(content, trained.best) == trained.config
+
+
+def test_a_packed_file_is_refused_before_it_unpacks(tmp_path: Path, file: Path) -> None:
+    bomb = tmp_path / "bomb.pth"
+    with zipfile.ZipFile(file) as whole, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in whole.namelist():
+            packed.writestr(name, whole.read(name))
+        packed.writestr("archive/data/99", bytes(50_000_000))
+    assert "packed" in refusal(bomb)
+
+
+def test_a_file_beyond_the_limit_is_refused_unread(file: Path, home: Path) -> None:
+    (home / "limits.yaml").write_text("checkpoint_mb: 1\n")
+    with file.open("ab") as opened:
+        opened.truncate(2_000_000)
+    assert "limit checkpoint_mb" in refusal(file)
+
+
+def test_a_small_file_that_claims_a_huge_model_allocates_nothing(
+    trained: TrainedRun, tmp_path: Path
+) -> None:
+    content = checkpoint.load(trained.best, "model")
+    huge = {**content["config"], "model": {"image_size": 256, "width": 256, "latent_size": 4096}}
+    path = tmp_path / "huge.pth"
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for weights in (content["weights"], {"to_mu.weight": torch.zeros(1).expand(4096, 524_288)}):
+        checkpoint.save(path, "model", {**content, "config": huge, "weights": weights})
+        with pytest.raises(CheckpointError, match="not fit"):
+            AnomalyDetector.load(path, "cpu")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KB
+
+
+@pytest.mark.parametrize("weights", [{}, {"a": 3}, [1, 2], None])
+def test_weights_that_are_none_are_refused(
+    trained: TrainedRun, tmp_path: Path, weights: Any
+) -> None:
+    content = checkpoint.load(trained.best, "model")
+    checkpoint.save(tmp_path / "odd.pth", "model", {**content, "weights": weights})
+    with pytest.raises(CheckpointError):
+        AnomalyDetector.load(tmp_path / "odd.pth", "cpu")
+
+
+def test_a_calibration_of_another_size_is_refused(trained: TrainedRun, tmp_path: Path) -> None:
+    content = checkpoint.load(trained.best, "model")
+    odd = {**content["calibration"], "residual_mean": torch.zeros(1)}
+    checkpoint.save(tmp_path / "odd.pth", "model", {**content, "calibration": odd})
+    with pytest.raises(CheckpointError, match="calibration does not fit"):
+        AnomalyDetector.load(tmp_path / "odd.pth", "cpu")

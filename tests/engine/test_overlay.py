@@ -7,7 +7,8 @@ from medvae.engine.overlay import (
     DIFFERENCE_SCALE,
     SCALE,
     colour_bar,
-    difference_heat,
+    difference_layer,
+    heat_layer,
     heat_overlay,
 )
 from tests.data.drawn import chest
@@ -87,10 +88,10 @@ def test_the_map_is_stretched_over_an_image_of_any_size(shape: tuple[int, int]) 
 
 def test_the_difference_has_a_fixed_scale_too() -> None:
     values = np.array([[0, 0.1, 0.3, DIFFERENCE_SCALE, 1.0]], np.float32)
-    colours = difference_heat(values)[0].astype(int)
-    assert colours[0].tolist() == [0, 0, 0]
-    sums = colours.sum(axis=1)
-    assert (np.diff(sums[:4]) > 0).all()
+    colours = difference_layer(values, values.shape)[0].astype(int)
+    assert colours[0].tolist() == [0, 0, 0, 0]
+    assert (np.diff(colours[:4], axis=0).sum(axis=1) > 0).all()
+    assert (np.diff(colours[:4, 3]) > 0).all()
     assert colours[3].tolist() == colours[4].tolist()
 
 
@@ -100,6 +101,14 @@ def test_a_region_beyond_the_threshold_gets_a_rim() -> None:
     shown = heat_overlay(np.full((32, 32), 100, np.uint8), z, THRESHOLD).astype(int)
     saturation = np.ptp(shown, axis=2)
     assert saturation[8, 12:20].min() > saturation[12:20, 12:20].max()
+
+
+def test_a_layer_laid_over_the_image_makes_the_overlay() -> None:
+    z = np.linspace(-8, 8, 64 * 64, dtype=np.float32).reshape(64, 64)
+    layer = heat_layer(z, (64, 64), THRESHOLD).astype(float)
+    opacity = 0.65 * layer[..., 3:] / 255
+    expected = gray(chest(1, size=64)) * (1 - opacity) + layer[..., :3] * opacity
+    assert np.abs(heat_overlay(chest(1, size=64), z, THRESHOLD) - expected).max() <= 1.5
 
 
 def test_the_colour_bar_runs_from_darker_over_nothing_to_brighter() -> None:

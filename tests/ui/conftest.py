@@ -28,7 +28,9 @@ def context(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[C
     monkeypatch.delenv("MEDVAE_DATABASE_URL", raising=False)
     monkeypatch.delenv("MEDVAE_QUEUE_URL", raising=False)
     with closing(JobService(workspace)) as service:
-        yield build_context(workspace, service)
+        made = build_context(workspace, service)
+        yield made
+        made.sandbox.close()
 
 
 @pytest.fixture

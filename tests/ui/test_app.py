@@ -34,8 +34,9 @@ def free_port() -> int:
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     workspace = Workspace(tmp_path_factory.mktemp("home"))
     with closing(JobService(workspace)) as service:
-        page = build_app(build_context(workspace, service))
-        yield launch_page(page, "127.0.0.1", free_port())
+        context = build_context(workspace, service)
+        page = build_app(context)
+        yield launch_page(context, page, "127.0.0.1", free_port())
         page.close(verbose=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
@@ -82,7 +83,7 @@ def test_a_taken_port_is_one_clear_line(context: Context) -> None:
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(MedVAEError, match=f"127.0.0.1:{port} .*choose another with --port"):
-            launch_page(build_app(context), "127.0.0.1", port)
+            launch_page(context, build_app(context), "127.0.0.1", port)
 
 
 def test_the_first_run_is_the_quick_one_or_the_reference_on_real_data(
@@ -113,6 +114,8 @@ def test_the_head_tells_of_a_worker_about_to_start(workspace: Workspace, context
         context.model,
         context.histories,
         context.results,
+        context.sandbox,
+        context.access,
         WorkerProcess(),
     )
     assert "Worker starting" in draw_chips(waiting)

@@ -1,17 +1,36 @@
 """The handlers of the Detect tab as plain functions, with a real model and real files."""
 
+import base64
+import csv
+import io
+import json
 import re
+import zipfile
 from pathlib import Path
 
 import gradio as gr
 import pytest
+from PIL import Image
 
 from medvae.config import Config
+from medvae.engine.scores import LABELS
 from tests.data.drawn import chest, write
 from ui.context import Context
-from ui.detect_tab import refresh_intro, show_files, show_report_card, show_sample
+from ui.detect_tab import (
+    open_viewer,
+    queue_scoring,
+    refresh_intro,
+    save_pictures,
+    save_table,
+    show_files,
+    show_report_card,
+    show_sample,
+)
 from ui.detect_views import intro, rarity
+from ui.looking import Look
 from ui.models import ABSENT
+
+CHOICE = '{"fpr": 0.05, "picked": []}'
 
 
 def test_an_upload_becomes_a_card_and_is_deleted(with_model: Context, upload: Path) -> None:
@@ -25,7 +44,7 @@ def test_an_upload_becomes_a_card_and_is_deleted(with_model: Context, upload: Pa
     assert not upload.exists()
     assert button.visible
     assert (card, files) == ("", None)
-    assert len(with_model.results.get(key).detections) == 1
+    assert len(with_model.results.get(key).looks) == 1
 
 
 def test_an_upload_is_deleted_even_when_nothing_can_look_at_it(
@@ -41,14 +60,78 @@ def test_a_sample_has_all_scores_and_a_report_card(with_model: Context) -> None:
     results, key, _, _ = show_sample(with_model, "both", 2, 0)
     assert results.count("<article") == 2
     assert "MSE + beta × KLD" in results
-    card = show_report_card(with_model, key)
-    assert "data:image/png;base64," in card
-    assert 'download="report-card-first.png"' in card
+    card = show_report_card(with_model, key, CHOICE)
+    for kind, name in (
+        ("image/png", "report-card-first.png"),
+        ("application/pdf", "card-first.pdf"),
+    ):
+        assert f"data:{kind};base64," in card
+        assert f'{name}"' in card
 
 
 def test_a_report_card_of_results_long_gone_is_refused(with_model: Context) -> None:
     with pytest.raises(gr.Error, match="no longer held"):
-        show_report_card(with_model, "key")
+        show_report_card(with_model, "key", CHOICE)
+
+
+def test_one_image_is_seen_large_with_all_that_was_found(with_model: Context) -> None:
+    _, key, _, _ = show_sample(with_model, "both", 3, 0)
+    results = with_model.results.get(key)
+    large = open_viewer(with_model, key, '{"look": 1}')
+    assert results.look(1).detection.name in large
+    assert large.count("data:image/png") == 2  # the maps, to be laid over
+    assert "threshold" in large
+    assert "this image" in large
+    assert [f'data-look="{n}"' in large for n in range(3)] == [True, False, True]
+    for score in results.look(1).detection.scores:
+        assert LABELS[score] in large
+    with pytest.raises(gr.Error, match="no such image"):
+        open_viewer(with_model, key, '{"look": 3}')
+
+
+def test_the_table_follows_the_accepted_false_alarms(with_model: Context, upload: Path) -> None:
+    scans = [write(upload / f"{n}.png", chest(n, "consolidation")) for n in range(4)]
+    broken = upload / "=broken.png"
+    broken.write_text("no image")
+    _, key, *_ = show_files(with_model, [str(scan) for scan in [*scans, broken]])
+    looks = with_model.results.get(key).looks
+    p_values = [look.detection.p_value for look in looks if isinstance(look, Look)]
+    for fpr in (0.01, 0.999):
+        link = save_table(with_model, key, json.dumps({"fpr": fpr, "picked": []}))
+        rows = list(csv.DictReader(saved(link).decode().splitlines()))
+        assert [row["verdict"] == "unusual" for row in rows[:4]] == [p <= fpr for p in p_values]
+        assert rows[4]["image"] == "'=broken.png"  # no formula in a spreadsheet
+        assert "not an image" in rows[4]["error"]
+        assert {row["model"] for row in rows} == {"first"}
+        assert all("not a medical device" in row["notice"] for row in rows)
+
+
+def test_the_chosen_heatmaps_are_handed_out(with_model: Context) -> None:
+    _, key, _, _ = show_sample(with_model, "both", 4, 0)
+    for picked, number in (([], 4), ([2], 1)):
+        link = save_pictures(with_model, key, json.dumps({"fpr": 0.05, "picked": picked}))
+        with zipfile.ZipFile(io.BytesIO(saved(link))) as archive:
+            assert len(archive.namelist()) == number
+            with Image.open(archive.open(archive.namelist()[0])) as picture:
+                assert picture.mode == "RGB"
+
+
+def saved(link: str) -> bytes:
+    """What a download link holds."""
+    found = re.search(r'href="data:[^;]+;base64,([^"]+)"', link)
+    assert found
+    return base64.b64decode(found[1])
+
+
+def test_an_archive_is_queued_for_scoring(with_model: Context, tmp_path: Path) -> None:
+    said = queue_scoring(with_model, str(tmp_path), "")
+    [job] = with_model.service.jobs()
+    assert job.kind == "score"
+    assert job.id in said
+    assert job.payload["out"] == str(tmp_path.with_name("scores.parquet"))
+    for source, words in (("", "is empty"), (str(tmp_path / "gone"), "no such folder")):
+        with pytest.raises(gr.Error, match=words):
+            queue_scoring(with_model, source, "")
 
 
 def test_the_introduction_gives_way_to_results(context: Context) -> None:

@@ -9,7 +9,7 @@ from medvae.data.catalog import Record
 from medvae.errors import DataError
 from tests.data.drawn import chest, encoded, write
 from ui.context import Context
-from ui.looking import MOST_IMAGES, Look, Unreadable, draw_records, look_at_files
+from ui.looking import Look, Unreadable, draw_records, look_at_files
 from ui.looking import look_at_test_images as look_at_test
 from ui.pictures import film_frames, preview, stretched, to_uri
 
@@ -48,8 +48,8 @@ def test_pictures_keep_the_proportions_of_the_original(with_model: Context, tmp_
 
 
 def test_too_many_files_are_refused(with_model: Context) -> None:
-    with pytest.raises(DataError, match="at most"):
-        look_at_files(with_model.model.detector(), [Path("x.png")] * (MOST_IMAGES + 1), silent)
+    with pytest.raises(DataError, match="limit upload_files"):
+        look_at_files(with_model.model.detector(), [Path("x.png")] * 201, silent)
 
 
 def test_test_images_come_with_their_truth_and_the_score_of_the_evaluation(

@@ -2,10 +2,11 @@ import pytest
 
 from medvae.errors import DataError
 from ui import results
+from ui.looking import Unreadable
 from ui.models import ABSENT
 from ui.results import RecentResults, Results
 
-NOTHING = Results([], ABSENT)
+NOTHING = Results([Unreadable("x.png", "empty")] * 10, ABSENT)
 
 
 def test_results_are_found_again_by_their_key_only() -> None:
@@ -18,7 +19,7 @@ def test_results_are_found_again_by_their_key_only() -> None:
 
 def test_only_the_newest_results_are_held() -> None:
     recent = RecentResults()
-    keys = [recent.keep(NOTHING) for _ in range(results.KEPT_RESULTS + 1)]
+    keys = [recent.keep(NOTHING) for _ in range(results.KEPT_IMAGES // 10 + 1)]
     with pytest.raises(DataError):
         recent.get(keys[0])
     assert recent.get(keys[1]) == NOTHING
@@ -30,3 +31,10 @@ def test_results_are_forgotten_after_a_while(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(results, "KEPT_SECONDS", -1.0)
     with pytest.raises(DataError):
         recent.get(key)
+
+
+def test_an_image_that_could_not_be_read_cannot_be_looked_at() -> None:
+    for index in (0, 10, -1):
+        with pytest.raises(DataError, match="no such image"):
+            NOTHING.look(index)
+    assert NOTHING.picked([]) == []

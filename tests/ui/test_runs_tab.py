@@ -1,16 +1,28 @@
 """The handlers of the Runs tab as plain functions on a real job table, with a real finished run."""
 
 import shutil
+from pathlib import Path
 
 import gradio as gr
 import pytest
 
+from jobs.sweeps import SweepPlan
 from jobs.views import Status
 from medvae.config import Config
+from medvae.engine.score_request import ScoreRequest
 from tests.conftest import TrainedRun
 from tests.ui.conftest import STARTED, Puppet, epoch
 from ui.context import Context
-from ui.runs_tab import delete_run, possible_actions, retry_run, show_runs, use_model
+from ui.runs_tab import (
+    copy_run,
+    delete_run,
+    hand_out,
+    move_first,
+    possible_actions,
+    retry_run,
+    show_runs,
+    use_model,
+)
 from ui.runs_tab import list_rows as rows_of
 
 
@@ -39,7 +51,7 @@ def test_the_table_and_the_chosen_run_show_their_figures(context: Context, finis
     for said in ("Baseline: mean brightness", "Sensitivity", "Test images at the threshold"):
         assert said in figures
     assert curves.count("<svg") == 3
-    for said in ("data:image/jpeg", "best.pth", "latent size"):
+    for said in ("data:image/jpeg", "latent size"):
         assert said in records
     assert show_runs(context, finished, token) == gr.skip()
 
@@ -50,7 +62,7 @@ def test_an_unknown_run_is_said_to_be_unknown(context: Context) -> None:
 
 
 def test_a_model_is_put_to_use(context: Context, finished: str) -> None:
-    assert offered(context) == ["use", "delete"]
+    assert offered(context) == ["use", "copy", "delete"]
     use_model(context, finished)
     assert context.model.look().status == "ready"
     assert context.workspace.promoted.exists()
@@ -58,17 +70,17 @@ def test_a_model_is_put_to_use(context: Context, finished: str) -> None:
 
 def test_only_what_is_possible_is_offered(context: Context, puppet: Puppet) -> None:
     job = context.service.submit(Config())
-    assert offered(context) == ["cancel", "delete"]
+    assert offered(context) == ["first", "cancel", "delete"]
     puppet.begin(job, [STARTED])
     assert offered(context) == ["cancel"]
     puppet.tell(job, epoch(1))
     assert offered(context) == ["keep", "cancel"]
     puppet.end(job, Status.FAILED, error="x")
-    assert offered(context) == ["retry", "delete"]
+    assert offered(context) == ["retry", "copy", "delete"]
     folder = context.workspace.run_folder(job)
     folder.mkdir(parents=True)
     (folder / "last.pth").touch()
-    assert offered(context) == ["resume", "retry", "delete"]
+    assert offered(context) == ["resume", "retry", "copy", "delete"]
     retry_run(context, job)
     assert context.service.job(job).status is Status.QUEUED
     with pytest.raises(gr.Error, match="cannot retry"):
@@ -96,7 +108,84 @@ def test_an_evaluation_is_listed_with_its_figures(
     assert "Sensitivity" in figures
 
 
+def test_a_run_is_moved_to_the_front_and_run_again_as_a_copy(context: Context) -> None:
+    _, last = context.service.submit(Config()), context.service.submit(Config(), name="mine")
+    assert context.service.queue_position(last) == 2
+    move_first(context, last)
+    assert context.service.queue_position(last) == 1
+    copy = copy_run(context, last)
+    assert copy != last
+    assert context.service.job(copy).name == "mine (copy)"
+
+
+def test_the_log_is_shown_and_every_file_handed_out(
+    context: Context, finished: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "served"))
+    offered_file = gr.DownloadButton(render=False)
+    log = context.service.log_file(finished)
+    log.write_text("".join(f"line {n} <b>\n" for n in range(300)), encoding="utf-8")
+    shown = show_runs(context, finished, "")
+    assert "line 299 &lt;b&gt;" in shown[5]
+    assert "line 99 " not in shown[5]
+    names = [name for name, _ in shown[6].choices]
+    assert {"best.pth", "evaluation.json", "log.txt"} <= set(names)
+    for name in ("best.pth", log.name):
+        copy = Path(hand_out(context, offered_file, finished, name))
+        assert copy.read_bytes() == (log.parent / name).read_bytes()
+        assert copy.is_relative_to(tmp_path / "served")
+    for name in ("../../secret", None):
+        with pytest.raises(gr.Error, match="has no file"):
+            hand_out(context, offered_file, finished, name)
+
+
+def test_a_sweep_is_one_row_that_opens_and_ranks_its_runs(context: Context, puppet: Puppet) -> None:
+    plan = SweepPlan.parse(["loss.beta=0.5,2"])
+    sweep = context.service.submit_sweep(Config(), plan)
+    runs = {job.name: job.id for job in context.service.jobs(parent=sweep)}
+    best, other = runs["Sweep of beta: beta=2"], runs["Sweep of beta: beta=0.5"]
+    for run, elbo in ((best, 10.0), (other, 11.0)):
+        puppet.begin(run, [STARTED, epoch(1)])
+        puppet.end(run, Status.SUCCEEDED, result={"best_validation_elbo": elbo})
+    context.service.recover()
+    assert [row.job.id for row in rows_of(context)] == [sweep]
+    table, head, ranking, *_ = show_runs(context, "", "")
+    assert "2 of 2 runs" in table
+    assert best not in table
+    table, head, ranking, *_ = show_runs(context, sweep, "")
+    assert best in table
+    assert "Sweep" in head
+    assert ranking.index("beta=2") < ranking.index("beta=0.5")
+    assert ranking.count("<svg") == 1
+    assert best in show_runs(context, other, "")[0]  # its family stays open
+
+
+def test_a_scoring_shows_its_parts_and_then_what_it_counted(
+    context: Context, puppet: Puppet, tmp_path: Path
+) -> None:
+    model = tmp_path / "model.pth"
+    model.touch()
+    request = ScoreRequest(tmp_path, tmp_path / "out.parquet", model)
+    job = context.service.submit_score(request)
+    puppet.begin(job)
+    parts = puppet.store.split(job, 1, {"shards/0": {"shard": 0}, "shards/1": {"shard": 1}})
+    puppet.begin(parts[0])
+    puppet.end(parts[0], Status.SUCCEEDED)
+    table, head, figures, *_ = show_runs(context, job, "")
+    assert "1 of 2 parts" in table
+    assert "Scoring of an archive" in head
+    assert 'aria-valuenow="1"' in figures
+    puppet.begin(parts[1])
+    puppet.end(parts[1], Status.SUCCEEDED)
+    puppet.begin(job)
+    counted = {"images": 1234, "unusual": 56, "unreadable": 7, "model": "m@1", "files": []}
+    puppet.end(job, Status.SUCCEEDED, result=counted)
+    figures = show_runs(context, job, "")[2]
+    for said in ("1,234", "56", "m@1"):
+        assert said in figures
+
+
 def offered(context: Context) -> list[str]:
-    names = ("use", "keep", "resume", "retry", "cancel", "delete")
+    names = ("use", "keep", "resume", "retry", "first", "copy", "cancel", "delete")
     possible = possible_actions(context, rows_of(context)[0])
     return [name for name, is_possible in zip(names, possible, strict=True) if is_possible]

@@ -15,16 +15,19 @@ from tests.ui.conftest import STARTED, Puppet, epoch
 from ui.app import build_context
 from ui.config_form import form_fields, values_of
 from ui.context import Context
-from ui.train_tab import (
+from ui.train_form import (
     OTHER,
     PHANTOMS,
+    TRIED,
+    TRY,
     apply_preset,
     data_choices,
-    follow_run,
+    foresee,
     fresh_data,
+    queue_sweep,
     queue_training,
-    stop_run,
 )
+from ui.train_tab import follow_run, stop_run
 from ui.train_views import FILM_FRAMES, film
 
 
@@ -34,20 +37,75 @@ def form(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_good_form_is_queued(context: Context) -> None:
-    faults, run = queue_training(context, PHANTOMS, "", **form(training__epochs=3))
+    faults, run, *_ = queue_training(context, PHANTOMS, "", **form(training__epochs=3))
     assert faults == ""
     job = context.service.job(run)
     assert job.config == Config().override({"training.epochs": 3}).model_dump()
 
 
 def test_a_bad_form_is_not_queued_and_says_all_that_is_wrong(context: Context) -> None:
-    faults, run = queue_training(
+    faults, run, *marks = queue_training(
         context, OTHER, "/no/such/folder", **form(training__epochs=-1, model__latent_size=0)
     )
     assert run == gr.skip()
     assert faults.count("<li>") == 3
+    wrong = [mark["info"] for mark in marks if mark["elem_classes"] == ["faulty"]]
+    assert len(wrong) == 3
+    assert all(words.startswith("Here: ") for words in wrong)
     assert "/no/such/folder: no such folder" in faults
     assert context.service.jobs() == []
+
+
+def test_a_corrected_form_loses_its_marks(context: Context) -> None:
+    _, _, *marks = queue_training(context, PHANTOMS, "", **form())
+    assert len(marks) == 1 + len(form_fields())
+    assert all(mark["elem_classes"] == [] and mark["info"] for mark in marks)
+
+
+def test_the_time_is_estimated_from_the_last_run_like_it(context: Context, puppet: Puppet) -> None:
+    assert "No estimate" in foresee(context, PHANTOMS, "", **form())
+    job = context.service.submit(Config())
+    puppet.begin(job, [STARTED, epoch(1), epoch(2)])
+    puppet.end(job, Status.SUCCEEDED)
+    assert "4.0 s an epoch" in foresee(context, PHANTOMS, "", **form())
+    assert "About 6 min 40 s" in foresee(context, PHANTOMS, "", **form(training__epochs=100))
+    assert "No estimate" in foresee(context, PHANTOMS, "", **form(model__width=16))
+    assert foresee(context, PHANTOMS, "", **form(training__epochs=0)) == ""
+
+
+def test_the_curves_can_be_smoothed_and_logarithmic(context: Context, puppet: Puppet) -> None:
+    job = context.service.submit(Config())
+    puppet.begin(job, [STARTED, epoch(1, 4.0), epoch(2, 2.0), epoch(3, 3.0)])
+    drawn = {
+        choice: follow_run(context, job, *choice, "")[3]
+        for choice in [(False, False), (True, False), (False, True)]
+    }
+    assert all(curves.count("<svg") == 3 for curves in drawn.values())
+    assert len(set(drawn.values())) == 3
+
+
+def test_a_sweep_is_queued_from_the_same_form(context: Context, puppet: Puppet) -> None:
+    tried = {f"{TRY}{key}": "" for key in TRIED} | {f"{TRY}loss.beta": "0.5, 2"}
+    faults, sweep, *_ = queue_sweep(
+        context, PHANTOMS, "", tries=0, **form(training__epochs=3), **tried
+    )
+    assert faults == ""
+    runs = context.service.jobs(parent=sweep)
+    assert {run.config["loss"]["beta"] for run in runs if run.config} == {0.5, 2}
+    assert all(run.config["training"]["epochs"] == 3 for run in runs if run.config)
+    puppet.begin(runs[0].id, [STARTED])
+    assert (
+        runs[0].name in follow_run(context, sweep, False, False, "")[0]
+    )  # what there is most to see of
+    assert runs[0].name in follow_run(context, "", False, False, "")[0]
+
+
+def test_a_sweep_of_nothing_is_refused(context: Context) -> None:
+    tried = {f"{TRY}{key}": "" for key in TRIED}
+    with pytest.raises(gr.Error, match="needs something to try"):
+        queue_sweep(context, PHANTOMS, "", tries=0, **form(), **tried)
+    faults, *_ = queue_sweep(context, PHANTOMS, "", tries=0, **form(loss__beta=-1), **tried)
+    assert faults.count("<li>") == 1
 
 
 def test_a_named_folder_is_offered_the_next_time(context: Context, chest_folder: Path) -> None:
@@ -60,7 +118,7 @@ def test_a_folder_is_queued_by_its_absolute_path(
     context: Context, chest_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(chest_folder.parent)
-    _, run = queue_training(context, OTHER, chest_folder.name, **form())
+    _, run, *_ = queue_training(context, OTHER, chest_folder.name, **form())
     assert (context.service.job(run).config or {})["data"]["root"] == str(chest_folder)
 
 
@@ -79,35 +137,35 @@ def test_a_preset_fills_in_every_setting() -> None:
 
 
 def test_an_empty_page_says_what_to_do(context: Context) -> None:
-    status, *_, token = follow_run(context, "", "")
+    status, *_, token = follow_run(context, "", False, False, "")
     assert "Nothing has been trained yet" in status
-    assert follow_run(context, "", token) == gr.skip()
+    assert follow_run(context, "", False, False, token) == gr.skip()
 
 
 def test_an_unknown_run_is_said_to_be_unknown(context: Context) -> None:
-    status, *_ = follow_run(context, "<i>nobody</i>", "")
+    status, *_ = follow_run(context, "<i>nobody</i>", False, False, "")
     assert "&lt;i&gt;nobody&lt;/i&gt;" in status
 
 
 def test_a_run_is_followed_from_the_line_to_its_end(context: Context, puppet: Puppet) -> None:
     job = context.service.submit(Config())
-    status, keep, cancel, *_, shown, token = follow_run(context, "", "")
+    status, keep, cancel, *_, shown, token = follow_run(context, "", False, False, "")
     assert "no worker is there yet" in status
     assert (keep.visible, cancel.visible, shown) == (False, True, job)
 
     puppet.begin(job, [Preparing("Drawing <phantoms>", 120, 600)])
-    status, *_, token = follow_run(context, "", token)
+    status, *_, token = follow_run(context, "", False, False, token)
     assert "Drawing &lt;phantoms&gt;: 120 of 600" in status
 
     puppet.tell(job, STARTED, epoch(1))
-    status, keep, _, curves, _, _, token = follow_run(context, "", token)
+    status, keep, _, curves, *_, token = follow_run(context, "", False, False, token)
     assert "Epoch 2 of 3" in status
     assert keep.visible
     assert curves.count("<svg") == 3
-    assert follow_run(context, "", token) == gr.skip()
+    assert follow_run(context, "", False, False, token) == gr.skip()
 
     puppet.end(job, Status.FAILED, error="out of <memory>")
-    status, keep, cancel, curves, *_ = follow_run(context, job, token)
+    status, keep, cancel, curves, *_ = follow_run(context, job, False, False, token)
     assert "out of &lt;memory&gt;" in status
     assert not (keep.visible or cancel.visible)
     assert curves == gr.skip()  # it is there already
@@ -118,9 +176,9 @@ def test_the_page_follows_what_runs_before_what_waits_and_what_ended(
 ) -> None:
     first, second, _third = (context.service.submit(Config()) for _ in range(3))
     puppet.begin(first)
-    assert follow_run(context, "", "")[-2] == first
+    assert follow_run(context, "", False, False, "")[-2] == first
     puppet.end(first, Status.SUCCEEDED)
-    assert follow_run(context, "", "")[-2] == second
+    assert follow_run(context, "", False, False, "")[-2] == second
 
 
 def test_stopping_asks_the_run(context: Context, puppet: Puppet) -> None:

@@ -1,5 +1,6 @@
 // Keeps the URL and the page in step, and remembers light or dark. Nothing else lives here.
 (() => {
+  let asked = "";
   const place = () => new URLSearchParams(location.search);
 
   // Changes part of the URL as a new entry of the history: { tab, run }.
@@ -22,10 +23,13 @@
   }
 
   window.medvae = {
-    query: () => location.search,
+    query: () => (asked = location.search),
+    // Who moved on while the server was still answering stays where they went.
+    settle: () => { if (location.search !== asked) follow(); },
     show: (parts) => { change(parts); },
     confirmCancel: (run) => ask("Cancel this run? What it has learnt so far is thrown away.", run),
     confirmDelete: (run) => ask("Delete this run with its files? This cannot be undone.", run),
+    fetchOffered: () => document.querySelector("#offered-file")?.click(),
     restoreTheme: () => {
       const chosen = localStorage.getItem("medvae-theme");
       if (chosen) document.body.classList.toggle("dark", chosen === "dark");

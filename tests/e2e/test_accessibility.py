@@ -1,0 +1,58 @@
+"""What axe-core says of every tab, and whether the keyboard alone reaches everything."""
+
+from typing import Literal
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from tests.e2e.conftest import Site
+
+SIGNS = {"detect": "#results .notice", "train": "#curves svg", "runs": "#run-records summary"}
+
+
+def faults(page: Page) -> list[str]:
+    """Serious and critical violations, with the first element of each."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{each['id']}: {each['help']}: {each['nodes'][0]['target']} "
+        f"{each['nodes'][0]['failureSummary']}"
+        for each in found
+        if each["impact"] in ("serious", "critical")
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_tab_has_a_serious_violation(
+    browser: Browser, site: Site, model: str, scheme: Literal["dark", "light"]
+) -> None:
+    context = browser.new_context(viewport={"width": 1280, "height": 1000}, color_scheme=scheme)
+    page = context.new_page()
+    for tab, sign in SIGNS.items():
+        page.goto(f"{site.url}?tab={tab}&run={model}")
+        expect(page.locator(sign).first).to_be_visible()
+        assert faults(page) == [], tab
+    page.goto(site.url)
+    page.get_by_role("button", name="Show test images").click()
+    expect(page.locator("#results .card")).to_have_count(6)
+    assert faults(page) == []
+    page.locator("#results .card .triptych").first.click()
+    expect(page.locator("#viewer dialog")).to_be_visible()
+    assert faults(page) == []
+    context.close()
+
+
+def test_the_keyboard_alone_opens_and_closes_an_image(page: Page, site: Site, model: str) -> None:
+    page.goto(site.url)
+    button = page.get_by_role("button", name="Show test images")
+    button.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#results .card")).to_have_count(6)
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.matches('.triptych')"):
+            break
+    page.keyboard.press("Enter")
+    expect(page.locator("#viewer dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#viewer dialog")).to_be_hidden()

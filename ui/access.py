@@ -1,0 +1,190 @@
+"""What a visitor may do: accounts, sessions and throttles of one page, its names and its audit log.
+
+`allowed` stands before every handler that does something; without it a handler only shows.
+"""
+
+import ipaddress
+import json
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from functools import wraps
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
+
+import gradio as gr
+from gradio.context import LocalContext
+
+from medvae.workspace import Workspace
+from ui.accounts import LOCAL, Accounts, Role, Sessions, Throttle, Visitor
+
+if TYPE_CHECKING:
+    from ui.context import Context
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+OPERATOR = "operator"  # the name that goes with an invented password
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+SHARED = ".gradio.live"
+AUDIT_FILE, AUDIT_BYTES, AUDIT_FILES = "audit.log", 5_000_000, 4
+VISITOR = "medvae.visitor"  # in the scope of a request
+
+
+class Access:
+    """Everything that decides about a request."""
+
+    def __init__(self, accounts: Accounts | None = None, names: frozenset[str] = frozenset(),
+                 audit: "Audit | None" = None) -> None:  # fmt: skip
+        self.accounts = accounts or Accounts()
+        self.sessions = Sessions()
+        self.by_address = Throttle(5, 30.0)
+        self.by_name = Throttle(10, 30.0)
+        self.by_all = Throttle(100, 1.0)
+        self.audit = audit or Audit(None)
+        self._names = names or frozenset(LOOPBACK)
+
+    def knows(self, host: str) -> bool:
+        """Whether a Host header names this page. An address cannot be rebound, so any will do."""
+        name = _without_port(host).lower()
+        if name in self._names or any(n.startswith(".") and name.endswith(n) for n in self._names):
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+    def visitor(self, token: str) -> Visitor | None:
+        """Who sends this token; everybody is local where there are no accounts."""
+        return self.sessions.visitor(token) if self.accounts else LOCAL
+
+    def sign_in(self, name: str, password: str, address: str) -> tuple[str, float]:
+        """A token, or none and the seconds to wait before the next guess."""
+        # A name that nobody has may be a password in the wrong field: it is not written down.
+        told = name if self.accounts.knows(name) else "somebody unknown"
+        for throttle, key in self._throttles(name, address):
+            wait = throttle.wait(key)
+            if wait:
+                self.audit.note(told, "sign-in throttled", address=address)
+                return "", wait
+        visitor = self.accounts.check(name, password)
+        if visitor is None:
+            self.audit.note(told, "sign-in failed", address=address)
+            return "", 0.0
+        for throttle, key in self._throttles(name, address):
+            throttle.forgive(key)
+        self.audit.note(visitor.name, "signed in", role=visitor.role, address=address)
+        return self.sessions.begin(visitor), 0.0
+
+    def _throttles(self, name: str, address: str) -> list[tuple[Throttle, str]]:
+        return [(self.by_address, address), (self.by_name, name[:64]), (self.by_all, "")]
+
+
+class Audit:
+    """Who did what and when, a JSON line each; names of accounts and runs, never of files."""
+
+    def __init__(self, file: Path | None) -> None:
+        self._logger = logging.Logger("audit")  # not of the tree: nothing else writes to it
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            handler = RotatingFileHandler(
+                file, maxBytes=AUDIT_BYTES, backupCount=AUDIT_FILES, encoding="utf-8"
+            )
+            self._logger.addHandler(handler)
+            file.chmod(0o600)
+        else:
+            self._logger.addHandler(logging.NullHandler())
+
+    def note(self, who: str, what: str, **facts: object) -> None:
+        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        line = json.dumps({"time": when, "who": who, "what": what, **facts}, default=str)
+        self._logger.info("%s", line)
+
+    def close(self) -> None:
+        for handler in self._logger.handlers:
+            handler.close()
+
+
+def open_access(
+    workspace: Workspace,
+    host: str,
+    share: bool,
+    operators: list[str] | None = None,
+    viewers: list[str] | None = None,
+) -> tuple[Access, str | None]:
+    """Access for a page on that address, and a password if one had to be invented.
+
+    Accounts come from the arguments or from `MEDVAE_AUTH` and `MEDVAE_VIEWER` (NAME:PASSWORD,
+    separated by commas). Raises `ConfigError`.
+    """
+    accounts = Accounts.parse(
+        operators or _from_environment("MEDVAE_AUTH"), viewers or _from_environment("MEDVAE_VIEWER")
+    )
+    invented = None
+    if (share or host not in LOOPBACK or accounts) and not accounts.has_operator:
+        invented = secrets.token_urlsafe(12)
+        accounts.add(OPERATOR, invented, "operator")
+    audit = Audit(workspace.state / AUDIT_FILE)
+    return Access(accounts, _names_of(host, share), audit), invented
+
+
+def allowed(role: Role) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let only visitors of that role through (an operator is also a viewer), and note who did it.
+
+    For handlers whose first argument is the `Context`. Stands at the endpoint itself: a hidden
+    button protects nothing.
+    """
+
+    def decorate(handler: Callable[P, R]) -> Callable[P, R]:
+        name = getattr(handler, "__name__", "?")
+
+        @wraps(handler)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+            context = cast("Context", args[0])
+            visitor = _visitor_of_call(context)
+            if visitor is None or (role == "operator" and visitor.role != "operator"):
+                who = visitor.name if visitor else "nobody"
+                context.access.audit.note(who, f"{name} refused")
+                raise gr.Error(f"for this, sign in as {role}", print_exception=False)
+            texts = [str(arg)[:80] for arg in args if isinstance(arg, str)]  # names of runs
+            context.access.audit.note(visitor.name, name, about=texts if role == "operator" else [])
+            return handler(*args, **kwargs)
+
+        guarded.role = role  # type: ignore[attr-defined]  # read by the test of all endpoints
+        return guarded
+
+    return decorate
+
+
+def _visitor_of_call(context: "Context") -> Visitor | None:
+    """Who sent the event that is being handled; outside of any (a test) there is no request."""
+    request = LocalContext.request.get(None)
+    if request is None or request.request is None:
+        return None if context.access.accounts else LOCAL
+    visitor: Visitor | None = request.request.scope.get(VISITOR)
+    return visitor
+
+
+def _from_environment(name: str) -> list[str]:
+    return [pair for pair in os.environ.get(name, "").split(",") if pair.strip()]
+
+
+def _names_of(host: str, share: bool) -> frozenset[str]:
+    """What this page may be called: its own names, and those in `MEDVAE_HOSTS`."""
+    names = {*LOOPBACK, host.lower(), *_from_environment("MEDVAE_HOSTS")}
+    if host not in LOOPBACK:
+        names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
+    if share:
+        names.add(SHARED)
+    return frozenset(names)
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0] if host.count(":") == 1 else host

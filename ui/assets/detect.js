@@ -1,0 +1,89 @@
+// The Detect tab's instant controls: what needs no new look at an image happens in the browser.
+(() => {
+  const cards = () => [...document.querySelectorAll("#results .card")];
+  const tray = () => document.querySelector("#results .tray");
+  const fpr = () => Number(document.querySelector("#target-fpr")?.value ?? 5) / 100;
+
+  // Verdicts, threshold and counts for the accepted share of false alarms.
+  function judge() {
+    const { healthy, thresholds } = tray().dataset;
+    const allowed = Math.floor(fpr() * (Number(healthy) + 1) + 1e-9);
+    const threshold = thresholds.split(",")[allowed - 1];
+    const shown = allowed && threshold ? Number(threshold).toLocaleString("en", { maximumSignificantDigits: 4 }) : "–";
+    document.querySelectorAll("#results .threshold").forEach((each) => { each.textContent = shown; });
+    document.querySelectorAll("#results .target").forEach((each) => { each.textContent = `${+(100 * fpr()).toFixed(1)} %`; });
+    tray().querySelector("output").textContent = `${+(100 * fpr()).toFixed(1)} %`;
+    const counts = { true: 0, false: 0 };
+    for (const card of cards().filter((each) => each.dataset.p)) {
+      const unusual = Number(card.dataset.p) <= fpr();
+      counts[unusual] += 1;
+      card.classList.toggle("unusual", unusual);
+      card.classList.toggle("usual", !unusual);
+      const verdict = unusual ? "Unusual" : "Within the healthy range";
+      card.querySelector(".verdict span").textContent = verdict;
+      card.setAttribute("aria-label", `${card.dataset.name}: ${verdict}`);
+      const row = document.querySelector(`#score-table tr[data-of="${card.dataset.index}"] .row-verdict`);
+      if (row) row.textContent = unusual ? "unusual" : "within range";
+    }
+    document.querySelector("#results .count-unusual").textContent = counts.true;
+    document.querySelector("#results .count-usual").textContent = counts.false;
+  }
+
+  function arrange() {
+    const order = document.querySelector("#card-order").value;
+    const by = {
+      given: (card) => Number(card.dataset.index ?? 1e9),
+      unusual: (card) => -Number(card.dataset.score ?? -1e9),
+      name: (card) => card.dataset.name ?? "",
+    }[order];
+    const compare = (a, b) => (by(a) < by(b) ? -1 : by(a) > by(b) ? 1 : 0);
+    const wanted = document.querySelector("#card-filter").value;
+    const sorted = cards().sort(compare);
+    for (const card of sorted) {
+      card.hidden = wanted !== "all" && !card.classList.contains(wanted);
+      card.parentElement.append(card);
+    }
+  }
+
+  const dialog = () => document.querySelector("#viewer dialog");
+  const picked = () => [...document.querySelectorAll("[data-pick]:checked")].map((box) => Number(box.dataset.pick));
+
+  // The wanted image and choices travel to the server as one JSON text.
+  Object.assign(window.medvae, {
+    look: () => JSON.stringify({ look: Number(window.medvae.wanted ?? 0) }),
+    choice: () => JSON.stringify({ fpr: fpr(), picked: picked() }),
+    openViewer: () => { if (dialog() && !dialog().open) dialog().showModal(); },
+    save: () => document.querySelector("#ready a")?.click(),
+  });
+
+  document.addEventListener("click", (event) => {
+    const opener = event.target.closest("[data-look]");
+    if (opener) {
+      window.medvae.wanted = opener.dataset.look;
+      document.querySelector("#open-viewer")?.click();
+    } else if (event.target.closest("[data-close]") || event.target === dialog()) {
+      dialog()?.close();
+    }
+  });
+
+  document.addEventListener("input", (event) => {
+    const { id, value } = event.target;
+    const stage = dialog()?.querySelector(".stage");
+    if (id === "target-fpr") { judge(); arrange(); }
+    else if (id === "card-order" || id === "card-filter") arrange();
+    else if (id === "view-split") stage.style.setProperty("--split", `${value}%`);
+    else if (id === "view-opacity") stage.style.setProperty("--opacity", value / 100);
+    else if (id === "view-map") stage.dataset.map = value;
+  });
+
+  // An image on the clipboard is dropped on the upload, as if it came from a file.
+  document.addEventListener("paste", (event) => {
+    const files = [...(event.clipboardData?.files ?? [])].filter((file) => file.type.startsWith("image/"));
+    const field = document.querySelector("#upload input[type=file]");
+    if (!files.length || !field || !field.offsetParent && !document.querySelector("#upload")?.offsetParent) return;
+    const carried = new DataTransfer();
+    files.forEach((file) => carried.items.add(file));
+    field.files = carried.files;
+    field.dispatchEvent(new Event("change", { bubbles: true }));
+  });
+})();
