@@ -55,12 +55,14 @@ def write_model(path: Path) -> None:
     weights = VAE(config.model).state_dict()
     healthy = np.stack([to_model_input(draw_phantom(n).image, size) for n in range(40)])
     batches = [torch.from_numpy(healthy).unsqueeze(1).float() / 255]
+    compute = choose_compute()
+    calibration = calibrate_model(config, weights, lambda: batches, lambda: batches, compute)
     content = {
         "run": "untrained",
         "created": "",
         "config": config.model_dump(),
         "weights": weights,
-        "calibration": calibrate_model(config, weights, batches, choose_compute()).to_content(),
+        "calibration": calibration.to_content(),
         "best_epoch": 0,
         "metrics": {},
     }

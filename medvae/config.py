@@ -52,6 +52,12 @@ class ModelConfig(Section):
     image_size: Literal[32, 64, 128, 256] = Field(128, description="Side of the input, in pixels.")
     width: int = Field(32, ge=4, le=256, description="Channels after the first convolution.")
     latent_size: int = Field(256, ge=1, le=4096, description="Length of the latent vector z.")
+    refine: bool = Field(
+        False, description="A 3x3 convolution after each strided one but the first."
+    )
+    patch_head: bool = Field(
+        False, description="A second head that says where a patch does not belong."
+    )
 
 
 class LossConfig(Section):
@@ -63,12 +69,28 @@ class LossConfig(Section):
     )
 
 
+class PatchConfig(Section):
+    """The second task: telling and locating patches pasted into healthy images."""
+
+    weight: float = Field(
+        1.0, ge=0, le=1000, description="Weight of the patch map's error beside MSE + beta x KLD."
+    )
+    share: float = Field(0.7, ge=0, le=1, description="Share of the images that get a patch.")
+    patches: int = Field(3, ge=1, le=8, description="Most patches an image.")
+    reacquire: float = Field(
+        1.0, ge=0, le=1, description="Strength of exposure, sharpness, noise and border changes."
+    )
+
+
 class TrainingConfig(Section):
     """The optimisation, and where it runs."""
 
     epochs: int = Field(20, ge=1, le=10_000, description="Passes over the training images.")
     batch_size: int = Field(64, ge=1, le=4096, description="Images a step.")
     learning_rate: float = Field(1e-3, gt=0, le=1, description="Peak learning rate of Adam.")
+    weight_average: float = Field(
+        0.0, ge=0, lt=1, description="Decay a step of the averaged weights; 0 = no averaging."
+    )
     augment: bool = Field(
         False, description="Move, turn, zoom and re-expose each training image a little."
     )
@@ -96,6 +118,7 @@ class Config(Section):
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
+    patch: PatchConfig = PatchConfig()
     training: TrainingConfig = TrainingConfig()
     detection: DetectionConfig = DetectionConfig()
 

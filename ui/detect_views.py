@@ -88,6 +88,8 @@ def card(look: Look, index: int, validation_images: int) -> str:
     name = escape(detection.name)
     verdict = "Unusual" if detection.unusual else "Within the healthy range"
     words = rarity(detection.p_value, validation_images)
+    if detection.warning:
+        verdict, words = "Not a chest X-ray?", f"It {escape(detection.warning)}."
     truth = f'<span class="truth">{TRUTH_WORDS[look.truth]}</span>' if look.truth else ""
     pictures = (
         ("Input", "the X-ray", look.original),
@@ -164,7 +166,8 @@ def legend(pixel_threshold: float) -> str:
 
 def score_table(looks: Sequence[Look | Unreadable]) -> str:
     """Every part of the score of every image, for whoever wants the figures."""
-    from medvae.engine.scores import DEFAULT_SCORE, LABELS
+    from medvae.engine.labels import LABELS
+    from medvae.engine.scores import DEFAULT_SCORE
 
     meanings = {
         "mse": "Squared error of the reconstruction, summed over the pixels",

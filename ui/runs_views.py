@@ -11,6 +11,7 @@ from typing import Any
 
 from jobs.sweeps import SWEEP
 from jobs.views import JobView, Status
+from medvae.engine.labels import WORDS
 from ui.history import RunHistory
 from ui.pictures import figure_uri
 from ui.places import Place
@@ -32,13 +33,6 @@ from ui.views import (
     tiles,
 )
 
-SCORE_WORDS = {
-    "elbo": "MSE + beta × KLD",
-    "mse": "MSE",
-    "kld": "KLD",
-    "brightness": "Baseline: mean brightness",
-    "smoothness": "Baseline: lack of fine detail",
-}
 KIND_WORDS = {
     "train": "Training",
     "evaluate": "Evaluation",
@@ -244,7 +238,7 @@ def _ranking(aurocs: dict[str, dict[str, float]], deciding: str) -> str:
     ordered = sorted(aurocs.items(), key=lambda entry: -entry[1]["value"])
     rows = "".join(
         f"<tr{' class=deciding' if name == deciding else ''}>"
-        f"<th>{escape(SCORE_WORDS.get(name, name))}</th>"
+        f"<th>{escape(WORDS.get(name, name))}</th>"
         f'<td class="whisker"><span style="left:{100 * e["low"]:.1f}%;'
         f'width:{100 * (e["high"] - e["low"]):.1f}%"></span>'
         f'<i style="left:{100 * e["value"]:.1f}%"></i></td>'

@@ -97,7 +97,7 @@ def _verdict(results: Results, look: Look) -> str:
 
 def _scores(results: Results, look: Look) -> str:
     """Every part, with its place among the healthy."""
-    from medvae.engine.scores import LABELS
+    from medvae.engine.labels import LABELS
 
     rows = "".join(
         f"<tr{' class=deciding' if name == results.score else ''}><th>{escape(LABELS[name])}</th>"

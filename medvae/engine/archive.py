@@ -19,11 +19,12 @@ from pyarrow import parquet as pq
 
 from medvae.engine.archive_plan import Archive, plan_archive, writing
 from medvae.engine.detection_files import UNUSUAL, verdict
-from medvae.engine.detector import BATCH, AnomalyDetector
+from medvae.engine.detector import BATCH, NOT_A_CHEST, AnomalyDetector
 from medvae.engine.events import OnEvent, Preparing, ShouldStop, Stopped, ignore, never
+from medvae.engine.labels import LABELS
 from medvae.engine.read_ahead import ReadImage, read_ahead
 from medvae.engine.score_request import ScoreRequest
-from medvae.engine.scores import DEFAULT_SCORE, SCORES
+from medvae.engine.scores import DEFAULT_SCORE
 from medvae.errors import DataError
 
 NOTICE = "Research use only. Not a medical device; not for diagnosis."
@@ -126,6 +127,7 @@ def _score(
     """A row for each file, in order."""
     pixels = [read.pixels for read in batch if read.pixels is not None]
     scores = detector.score_inputs(np.stack(pixels)) if pixels else {}
+    chests = detector.are_chests(np.stack(pixels)) if pixels else np.empty(0)
     scored = 0
     for read in batch:
         row: dict[str, Any] = {
@@ -137,6 +139,7 @@ def _score(
             values = {name: float(column[scored]) for name, column in scores.items()}
             p_value = detector.calibration.p_value(DEFAULT_SCORE, values[DEFAULT_SCORE])
             row |= {**values, "p_value": p_value, "verdict": verdict(p_value <= target_fpr)}
+            row["warning"] = None if chests[scored] else NOT_A_CHEST
             scored += 1
         yield row
 
@@ -146,12 +149,13 @@ def _schema(model: str) -> pa.Schema:
     columns = {
         "path": pa.string(),
         "sha256": pa.string(),
-        **{name: pa.float32() for name in SCORES},
+        **{name: pa.float32() for name in LABELS},
         "p_value": pa.float64(),
         "verdict": pa.string(),
         "target_fpr": pa.float64(),
         "threshold": pa.float64(),
         "model": pa.string(),
+        "warning": pa.string(),
         "error": pa.string(),
     }
     return pa.schema(columns, {"model": model, "notice": NOTICE})

@@ -1,30 +1,31 @@
-"""What healthy looks like in numbers, learnt from healthy validation images alone.
+"""What a healthy score is, learnt from healthy validation images alone.
 
 Turns a score into a p-value and a verdict, and a difference image into z-scores.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-SMOOTHING = 0.02  # standard deviation of the residual's blur, as a share of the image side
-SPREAD_SMOOTHING = 0.05  # the same for the per-pixel spread, which few images estimate roughly
-MIN_SPREAD = 0.01  # gray levels of 1: no pixel is so constant that noise becomes evidence
+from medvae.engine.chest_gate import ChestGate, layouts_of, learn_gate
+from medvae.engine.healthy import Healthy
+from medvae.engine.scores import DEFAULT_SCORE, View, combine, common_scale, measure
+
 PIXEL_QUANTILE = 0.99  # share of healthy pixels below the threshold for a marked region
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Healthy distributions. scores: name → (N,) ascending; residual maps: (S, S), float32."""
+    """Healthy distributions. scores: name → (N,) ascending, over the validation images."""
 
     scores: dict[str, Tensor]
-    residual_mean: Tensor
-    residual_spread: Tensor
+    healthy: Healthy
     pixel_threshold: float
+    gate: ChestGate
 
     def p_value(self, score: str, value: float) -> float:
         """Chance that a healthy image scores at least this high, by split conformal prediction.
@@ -46,54 +47,47 @@ class Calibration:
         """Signed z-scores of smoothed residuals (B, 1, S, S) → (B, S, S).
 
         Positive where the image is brighter than its healthy counterpart, in units of the
-        spread that healthy images show at that pixel.
+        spread that healthy images show at that pixel, and weaker outside the chest.
         """
-        mean = self.residual_mean.to(residual.device)
-        spread = self.residual_spread.to(residual.device)
-        return (smooth(residual, SMOOTHING).squeeze(1) - mean) / spread
+        return self.healthy.z_map(residual)
 
     def to_content(self) -> dict[str, Any]:
         """Plain values and tensors for the checkpoint."""
-        return dict(self.__dict__)
+        return {
+            **self.__dict__,
+            "healthy": self.healthy.to_content(),
+            "gate": dict(self.gate.__dict__),
+        }
 
     @classmethod
     def from_content(cls, content: dict[str, Any]) -> "Calibration":
-        return cls(**content)
+        healthy, gate = Healthy.from_content(content["healthy"]), ChestGate(**content["gate"])
+        return cls(**{**content, "healthy": healthy, "gate": gate})
 
 
-def calibrate(
-    batches: Callable[[], Iterable[tuple[dict[str, Tensor], Tensor]]],
-) -> Calibration:
-    """Collect healthy statistics over validation batches of (scores, residual (B, 1, S, S)).
+def calibrate(views: Iterable[View], healthy: Healthy, layouts: Tensor) -> Calibration:
+    """Distributions of the scores over validation views, and the common scale of evidence.
 
-    `batches` is called twice: spreads first, then the quantile of the z-scores they give.
+    layouts: of the training images, see chest_gate.py. Of the validation images only the mean and
+    spread of each kind of evidence flow back into a score.
     """
     collected: dict[str, list[Tensor]] = {}
-    total = torch.zeros(())
-    squares = torch.zeros(())
-    count = 0
-    for scores, residual in batches():
-        for name, values in scores.items():
-            collected.setdefault(name, []).append(values.cpu())
-        smoothed = smooth(residual, SMOOTHING).squeeze(1).cpu()
-        total = total + smoothed.sum(0)
-        squares = squares + smoothed.square().sum(0)
-        count += len(smoothed)
-    mean = total / count
-    variance = (squares / count - mean.square()).clamp_min(0)
-    spread = smooth(variance[None, None], SPREAD_SMOOTHING)[0, 0].sqrt().clamp_min(MIN_SPREAD)
-    ordered = {name: torch.cat(values).sort().values for name, values in collected.items()}
-    draft = Calibration(ordered, mean, spread, pixel_threshold=math.inf)
-    z = torch.cat([draft.z_map(residual).abs().cpu().flatten() for _, residual in batches()])
-    rank = max(1, math.ceil(PIXEL_QUANTILE * z.numel()))
-    return Calibration(ordered, mean, spread, float(z.kthvalue(rank).values))
-
-
-def smooth(images: Tensor, share: float) -> Tensor:
-    """Gaussian blur of (B, 1, S, S) with a standard deviation of `share` of the side."""
-    # Late, because torchvision brings 160 MB along that a worker which only scores does without.
-    from torchvision.transforms.v2.functional import gaussian_blur
-
-    sigma = share * images.shape[-1]
-    radius = max(1, math.ceil(3 * sigma))
-    return gaussian_blur(images.float(), 2 * radius + 1, sigma)
+    extremes, own_layouts = [], []
+    for view in views:
+        for name, values in measure(view).items():
+            collected.setdefault(name, []).append(values)
+        z = healthy.z_map(view.images - view.output.reconstruction)
+        extremes.append(z.abs().cpu().flatten())
+        own_layouts.append(layouts_of(view.images))
+    scores = {name: torch.cat(values) for name, values in collected.items()}
+    scale = common_scale(scores)
+    scores[DEFAULT_SCORE] = combine(scores, scale)
+    pixels = torch.cat(extremes)
+    rank = max(1, math.ceil(PIXEL_QUANTILE * pixels.numel()))
+    ordered = {name: values.sort().values for name, values in scores.items()}
+    return Calibration(
+        ordered,
+        healthy.with_scale(scale),
+        float(pixels.kthvalue(rank).values),
+        learn_gate(layouts, torch.cat(own_layouts)),
+    )

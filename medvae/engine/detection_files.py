@@ -13,12 +13,22 @@ from medvae.atomic import replacing
 from medvae.data.transform import read_model_input
 from medvae.engine.detector import AnomalyDetector, Detection
 from medvae.engine.events import OnEvent, Preparing
+from medvae.engine.labels import LABELS
 from medvae.engine.overlay import heat_overlay
-from medvae.engine.scores import SCORES
 from medvae.errors import ImageError
 
 TABLE = "scores.csv"
-COLUMNS = ["file", "verdict", "p_value", "target_fpr", "threshold", *SCORES, "heatmap", "error"]
+COLUMNS = [
+    "file",
+    "verdict",
+    "p_value",
+    "target_fpr",
+    "threshold",
+    *LABELS,
+    "warning",
+    "heatmap",
+    "error",
+]
 UNUSUAL = "unusual"
 USUAL = "within the healthy range"
 PICTURE_SIDE = 384  # pixels of each of the three panels
@@ -67,9 +77,11 @@ def detect_files(
 
 
 def describe(detection: Detection) -> str:
-    """'unusual, score 912, more unusual than 98.7 % of healthy validation images'."""
+    """'unusual, score 2.31, more unusual than 98.7 % of healthy validation images'."""
+    if detection.warning:
+        return f"warning: {detection.warning}"
     return (
-        f"{verdict(detection.unusual)}, score {detection.score:.0f}, more unusual than "
+        f"{verdict(detection.unusual)}, score {detection.score:.2f}, more unusual than "
         f"{1 - detection.p_value:.1%} of healthy validation images"
     )
 
@@ -118,6 +130,7 @@ def _row(detection: Detection) -> dict[str, object]:
         "p_value": f"{detection.p_value:.4f}",
         "target_fpr": detection.target_fpr,
         "threshold": f"{detection.threshold:.2f}",
+        "warning": detection.warning,
         **{name: f"{value:.3f}" for name, value in detection.scores.items()},
     }
 

@@ -4,7 +4,7 @@ Rebuilt from one checkpoint file alone. Always computes in float32, so that a sc
 same figure on the page, in the terminal and in an evaluation.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,21 @@ import torch
 from torch import Tensor
 
 from medvae.config import Config
+from medvae.data.chest_field import learn_chest_field, mean_image
 from medvae.data.decode import Gray
 from medvae.data.transform import to_model_input
 from medvae.device import Compute, choose_compute
 from medvae.engine import checkpoint
 from medvae.engine.calibration import Calibration, calibrate
-from medvae.engine.scores import DEFAULT_SCORE, SCORES
+from medvae.engine.chest_gate import layouts_of
+from medvae.engine.healthy import learn_healthy
+from medvae.engine.regions import Region, find_regions
+from medvae.engine.scores import DEFAULT_SCORE, View, measure
 from medvae.errors import CheckpointError, ImageError
 from medvae.model.vae import VAE, VAEOutput
 
 BATCH = 64
+NOT_A_CHEST = "does not look like a frontal chest X-ray; its score means nothing"
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ class Detection:
     threshold: float
     target_fpr: float
     pixel_threshold: float  # |z| that 99 % of healthy pixels stay below
+    is_chest: bool  # False: looks like no frontal chest X-ray, and the scores mean nothing
 
     @property
     def difference(self) -> np.ndarray:
@@ -49,6 +55,16 @@ class Detection:
     def absolute_difference(self) -> np.ndarray:
         """|image − reconstruction|, 0..1."""
         return np.abs(self.difference)
+
+    @property
+    def regions(self) -> list[Region]:
+        """Where the map leaves what healthy pixels show, the strongest region first."""
+        return find_regions(self.anomaly_map, self.pixel_threshold)
+
+    @property
+    def warning(self) -> str:
+        """What to say before any verdict; empty for a chest X-ray."""
+        return "" if self.is_chest else NOT_A_CHEST
 
     @property
     def score(self) -> float:
@@ -143,6 +159,7 @@ class AnomalyDetector:
             images, output, scores = self._forward(batch)
             maps = self.calibration.z_map(images - output.reconstruction).cpu().numpy()
             reconstructions = output.reconstruction.squeeze(1).cpu().numpy()
+            chests = self.calibration.gate.passes(images)
             for i, name in enumerate(names[start : start + BATCH]):
                 values = {key: float(column[i]) for key, column in scores.items()}
                 yield Detection(
@@ -155,6 +172,7 @@ class AnomalyDetector:
                     threshold,
                     fpr,
                     self.calibration.pixel_threshold,
+                    bool(chests[i]),
                 )
 
     def score_inputs(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
@@ -163,44 +181,57 @@ class AnomalyDetector:
             self._forward(pixels[start : start + BATCH])[2]
             for start in range(0, len(pixels), BATCH)
         ]
-        return {name: torch.cat([part[name] for part in parts]).numpy() for name in SCORES}
+        return {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
+
+    @torch.inference_mode()
+    def codes(self, pixels: np.ndarray) -> Tensor:
+        """Means of q(z|x) of (N, S, S) uint8 images: (N, Z) on the CPU."""
+        found = []
+        for start in range(0, len(pixels), BATCH):
+            batch = torch.from_numpy(pixels[start : start + BATCH]).to(self.compute.device)
+            found.append(self._model.encode(batch.unsqueeze(1).float() / 255.0)[0].cpu())
+        return torch.cat(found)
+
+    def are_chests(self, pixels: np.ndarray) -> np.ndarray:
+        """Which of (N, S, S) uint8 images look like a frontal chest X-ray: (N,) bool."""
+        images = torch.from_numpy(pixels).unsqueeze(1).float() / 255.0
+        return self.calibration.gate.passes(images).numpy()
 
     def _forward(self, batch: np.ndarray) -> tuple[Tensor, VAEOutput, dict[str, Tensor]]:
         images = torch.from_numpy(batch).to(self.compute.device).unsqueeze(1).float() / 255.0
-        return score_batch(self._model, images, self.config.loss.beta)
+        healthy, beta = self.calibration.healthy, self.config.loss.beta
+        with torch.inference_mode():
+            view = View(images, self._model(images), healthy, beta)
+            return images, view.output, measure(view)
 
 
 @torch.inference_mode()
-def score_batch(
-    model: VAE, images: Tensor, beta: float
-) -> tuple[Tensor, VAEOutput, dict[str, Tensor]]:
-    """One forward pass through the mean of z, and every score on the CPU."""
-    output = model(images)
-    return images, output, {name: f(images, output, beta).cpu() for name, f in SCORES.items()}
-
-
 def _calibration(content: dict[str, Any], config: Config, source: Path) -> Calibration:
     """Raises `CheckpointError` for maps of another size than the model's images."""
     calibration = Calibration.from_content(content)
     side = config.model.image_size
-    maps = (calibration.residual_mean, calibration.residual_spread)
+    healthy = calibration.healthy
+    maps = (healthy.residual.mean, healthy.residual.spread, healthy.field)
     if any(tuple(of.shape) != (side, side) for of in maps):
         raise CheckpointError(f"{source}: its calibration does not fit its configuration")
     return calibration
 
 
 def calibrate_model(
-    config: Config, weights: dict[str, Tensor], batches: Sequence[Tensor], compute: Compute
+    config: Config,
+    weights: dict[str, Tensor],
+    training: Callable[[], Iterable[Tensor]],
+    validation: Callable[[], Iterable[Tensor]],
+    compute: Compute,
 ) -> Calibration:
-    """Healthy statistics of a model over validation batches (B, 1, S, S) in [0, 1]."""
+    """Healthy statistics of a model; each callable gives batches (B, 1, S, S) in [0, 1]."""
     model = load_model(config, weights, Path("weights"), compute)
+    field = learn_chest_field(mean_image(training()))
+    healthy = learn_healthy(((images, model(images)) for images in training()), field)
 
-    def passes() -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-        for images in batches:
-            _, output, scores = score_batch(model, images, config.loss.beta)
-            yield scores, images - output.reconstruction
-
-    return calibrate(passes)
+    layouts = torch.cat([layouts_of(images) for images in training()])
+    views = (View(x, model(x), healthy, config.loss.beta) for x in validation())
+    return calibrate(views, healthy, layouts)
 
 
 def load_model(config: Config, weights: dict[str, Tensor], source: Path, compute: Compute) -> VAE:

@@ -4,25 +4,27 @@ The worker, the terminal and the tests all run this one function.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from medvae.atomic import replacing
 from medvae.config import Config, DataConfig
 from medvae.data import transform
 from medvae.data.cache import ImageSet, import_images
-from medvae.data.loader import HealthyLoaders, build_healthy_loaders
+from medvae.data.loader import HealthyLoaders, XRayLoader, build_healthy_loaders
 from medvae.data.sources import resolve_root
 from medvae.data.splits import Split, from_manifest, read_manifest, split
 from medvae.data.survey import make_survey
 from medvae.device import choose_compute
 from medvae.distributed import ALONE, World
 from medvae.engine import attempts, checkpoint
+from medvae.engine.audit import audit
 from medvae.engine.detector import AnomalyDetector, Detection, calibrate_model
 from medvae.engine.evaluation import Evaluation, evaluate, score_test_images
 from medvae.engine.events import (
@@ -36,8 +38,10 @@ from medvae.engine.events import (
 )
 from medvae.engine.model_card import NAME as CARD
 from medvae.engine.model_card import write_card
-from medvae.engine.plots import draw_histograms, draw_roc
+from medvae.engine.plots import draw_calibration, draw_histograms, draw_roc
+from medvae.engine.report import most_confident_mistakes, write_report
 from medvae.engine.report_card import IMAGES, draw_report_card
+from medvae.engine.scores import DEFAULT_SCORE
 from medvae.engine.trainer import FitResult, Trainer
 from medvae.errors import CheckpointError, DataError, LeakError
 from medvae.workspace import Workspace
@@ -48,6 +52,9 @@ EVALUATION = "evaluation.json"
 REPORT_CARD = "report_card.png"
 ROC = "roc.png"
 HISTOGRAMS = "scores.png"
+CALIBRATION = "calibration.png"
+AUDIT = "audit.json"
+REPORT = "report.html"
 
 
 @dataclass(frozen=True)
@@ -190,6 +197,8 @@ def run_evaluation(
         return EvaluationOutcome(None, [], request.stop)
     target = folder or model.parent
     evaluation, files = _evaluate_into(target, detector, images, test)
+    on_event(Preparing("Testing for shortcuts and other machines", 0, 1))
+    files += _report_into(target, detector, images, test, evaluation)
     return EvaluationOutcome(evaluation, files)
 
 
@@ -330,8 +339,13 @@ def _model_content(
     """Everything a detector is rebuilt from."""
     compute = choose_compute("auto", "fp32")
     weights = fitted.best.weights
-    batches = [batch.to(compute.device) for batch in loaders.validation.ordered()]
-    calibration = calibrate_model(config, weights, batches, compute)
+
+    def on_device(loader: XRayLoader) -> Callable[[], Iterator[Tensor]]:
+        return lambda: (batch.to(compute.device) for batch in loader.ordered())
+
+    calibration = calibrate_model(
+        config, weights, on_device(loaders.train), on_device(loaders.validation), compute
+    )
     return {
         "run": run,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -379,6 +393,31 @@ def _evaluate_into(
     card = _draw_card(detector, images, test, evaluation, folder / REPORT_CARD, seed=0)
     roc = draw_roc(evaluation, tested, folder / ROC)
     return evaluation, [file, card, roc, draw_histograms(evaluation, tested, folder / HISTOGRAMS)]
+
+
+def _report_into(
+    folder: Path, detector: AnomalyDetector, images: ImageSet, test: Split, evaluation: Evaluation
+) -> list[Path]:
+    """The audit, and everything in one page; too slow to be part of each training."""
+    tested = score_test_images(detector, images, test.test)
+    pixels = images.pixels[[record.row for record in test.test]]
+    audited = audit(detector, pixels, tested)
+    file = folder / AUDIT
+    with replacing(file) as partial:
+        partial.write_text(json.dumps(audited.to_json(), indent=2), encoding="utf-8")
+    healthy = tested.values[DEFAULT_SCORE][~tested.sick]
+    p_values = np.array([detector.calibration.p_value(DEFAULT_SCORE, float(v)) for v in healthy])
+    calibration = draw_calibration(evaluation, p_values, folder / CALIBRATION)
+    report = write_report(
+        folder / REPORT,
+        detector,
+        evaluation,
+        tested,
+        audited,
+        most_confident_mistakes(detector, pixels, tested),
+        [folder / ROC, folder / HISTOGRAMS, calibration],
+    )
+    return [file, calibration, report]
 
 
 def _draw_card(

@@ -13,16 +13,10 @@ from medvae.config import Config
 from medvae.data.baselines import BASELINES
 from medvae.engine.calibration import Calibration
 from medvae.engine.evaluation import Evaluation
+from medvae.engine.labels import WORDS
 from medvae.engine.scores import DEFAULT_SCORE
 
 NAME = "MODEL_CARD.md"
-_SCORES = {
-    "elbo": "MSE + beta × KLD",
-    "mse": "MSE",
-    "kld": "KLD",
-    "brightness": "trivial baseline: mean brightness",
-    "smoothness": "trivial baseline: lack of fine detail",
-}
 _USE = """\
 ## Intended use
 
@@ -101,7 +95,7 @@ def _figures(metrics: dict[str, Any]) -> str:
     found = Evaluation.from_json(metrics)
     names = sorted(found.auroc, key=lambda name: (name in BASELINES, name != found.score))
     rows = "".join(
-        f"\n| {_SCORES.get(name, _code(name))} | {found.auroc[name]} "
+        f"\n| {WORDS.get(name, _code(name))} | {found.auroc[name]} "
         f"| {found.average_precision[name]} |"
         for name in names
     )

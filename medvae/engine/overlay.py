@@ -21,7 +21,7 @@ def heat_overlay(
 
     image: (H, W) uint8 or float in [0, 1], any size. anomaly_map: (S, S), stretched to it.
     Below half of `pixel_threshold` nothing is painted; from there opacity rises to `opacity`
-    at SCALE. Returns (H, W, 3) uint8.
+    at SCALE. Regions beyond the threshold get a rim. Returns (H, W, 3) uint8.
     """
     gray = _to_uint8(image)
     colours, strength = _heat(_resize(anomaly_map, gray.shape), pixel_threshold)
@@ -59,11 +59,20 @@ def _heat(z: np.ndarray, pixel_threshold: float) -> tuple[np.ndarray, np.ndarray
     strength = np.clip((np.abs(z) - start) / max(SCALE - start, 1e-6), 0.0, 1.0)
     steps = _steps_of(strength)
     colours = np.where((z > 0)[..., None], _table(BRIGHTER)[steps], _table(DARKER)[steps])
-    return colours, np.sqrt(strength)  # the root keeps weak evidence visible
+    opacity = np.sqrt(strength)  # the root keeps weak evidence visible
+    opacity[_rim(z > pixel_threshold) | _rim(z < -pixel_threshold)] = 1.0
+    return colours, opacity
 
 
 def _steps_of(strength: np.ndarray) -> np.ndarray:
     return np.rint(strength * (_STEPS - 1)).astype(np.intp)
+
+
+def _rim(mask: np.ndarray) -> np.ndarray:
+    """The outermost pixels of the regions of a mask (H, W) bool."""
+    padded = np.pad(mask, 1, mode="edge")
+    core = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return mask & ~core
 
 
 def _table(stops: tuple[tuple[int, int, int], ...]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The two plots of an evaluation: ROC curves, and the scores of healthy and sick images."""
+"""The plots of an evaluation: ROC curves, scores of healthy and sick images, calibration."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from medvae.atomic import replacing
 from medvae.data.baselines import BASELINES
 from medvae.engine.evaluation import Evaluation, TestScores
-from medvae.engine.scores import LABELS
+from medvae.engine.labels import LABELS, WORDS
 
 HEALTHY, SICK, INK, MUTED = "#0e7490", "#c2410c", "#1f2933", "#8795a1"
 BASELINE_DASHES = dict(zip(BASELINES, ("--", ":"), strict=True))
@@ -32,7 +32,7 @@ def draw_roc(evaluation: Evaluation, tested: TestScores, path: Path) -> Path:
             linewidth=2.4 if name == evaluation.score else 1.3,
             color=INK if name == evaluation.score else (MUTED if is_baseline else None),
             alpha=0.75 if is_baseline else 1.0,
-            label=f"{LABELS.get(name, f'{name} (baseline)')}   {estimate}",
+            label=f"{WORDS[name]}   {estimate}",
         )
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.6)
     chosen = evaluation
@@ -73,6 +73,23 @@ def draw_histograms(evaluation: Evaluation, tested: TestScores, path: Path) -> P
         )
     axes.set_title(f"{evaluation.data}: {_counts(evaluation)}", fontsize=10, color=INK)
     axes.legend(loc="center right", fontsize=9, frameon=False)
+    return _save(figure, path)
+
+
+def draw_calibration(evaluation: Evaluation, p_values: np.ndarray, path: Path) -> Path:
+    """Promised against seen share of false positives on healthy test images (N,), as PNG.
+
+    The band holds 95 % of what chance does to that many images.
+    """
+    count = len(p_values)
+    promised = np.linspace(0, 1, 101)
+    seen = np.searchsorted(np.sort(p_values), promised, side="right") / count
+    band = 1.96 * np.sqrt(promised * (1 - promised) / count)
+    figure, axes = _figure("Promised false-positive rate", "Seen on healthy test images")
+    axes.fill_between(promised, promised - band, promised + band, color=MUTED, alpha=0.25)
+    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.6)
+    axes.plot(promised, seen, color=HEALTHY, linewidth=2)
+    axes.set_title(f"{evaluation.data}: calibration on {count} healthy images", fontsize=10)
     return _save(figure, path)
 
 

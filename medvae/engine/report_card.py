@@ -62,7 +62,7 @@ def draw_report_card(
 
 def _caption(detection: Detection) -> str:
     verdict = "unusual" if detection.unusual else "within healthy range"
-    return f"score {detection.score:.0f}   p = {detection.p_value:.3f}\n{verdict}"
+    return f"score {detection.score:.2f}   p = {detection.p_value:.3f}\n{verdict}"
 
 
 def _draw_colour_bar(figure: Figure, pixel_threshold: float) -> None:

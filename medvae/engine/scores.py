@@ -1,33 +1,146 @@
 """How unusual an image is, in numbers: pure functions of one forward pass.
 
-Every score rises with abnormality. Add one by adding a function to `SCORES`.
+Every score rises with abnormality, and none rises with brightness or sharpness as such. Add one
+by adding a function to `SCORES`.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from medvae.data.smoothing import smooth
+from medvae.engine.evidence import vectors
+from medvae.engine.healthy import Healthy
 from medvae.model.loss import kl_divergence, squared_error
 from medvae.model.vae import VAEOutput
 
-ScoreFunction = Callable[[Tensor, VAEOutput, float], Tensor]
+SSIM_WINDOW = 0.012  # standard deviation of the local statistics, as a share of the side
 
 
-def mse(images: Tensor, output: VAEOutput, beta: float) -> Tensor:
-    """Squared reconstruction error summed over the pixels: (B, 1, S, S) → (B,)."""
-    return squared_error(output.reconstruction, images)
+@dataclass(frozen=True)
+class View:
+    """One batch as the network sees it, and what healthy ones look like."""
+
+    images: Tensor  # (B, 1, S, S)
+    output: VAEOutput
+    healthy: Healthy
+    beta: float
+
+    @cached_property
+    def vectors(self) -> dict[str, Tensor]:
+        return vectors(self.images, self.output, self.healthy.field)
 
 
-def kld(images: Tensor, output: VAEOutput, beta: float) -> Tensor:
+def mse(view: View) -> Tensor:
+    """Squared reconstruction error summed over the pixels: → (B,)."""
+    return squared_error(view.output.reconstruction, view.images)
+
+
+def kld(view: View) -> Tensor:
     """KL divergence of q(z|x) from the standard normal, in nats: → (B,)."""
-    return kl_divergence(output.mu, output.logvar)
+    return kl_divergence(view.output.mu, view.output.logvar)
 
 
-def elbo(images: Tensor, output: VAEOutput, beta: float) -> Tensor:
-    """MSE + beta × KLD, the training loss of this one image (the negative ELBO): → (B,)."""
-    return mse(images, output, beta) + beta * kld(images, output, beta)
+def elbo(view: View) -> Tensor:
+    """MSE + beta × KLD, the VAE's training loss of this image (the negative ELBO): → (B,)."""
+    return mse(view) + view.beta * kld(view)
 
 
-SCORES: dict[str, ScoreFunction] = {"mse": mse, "kld": kld, "elbo": elbo}
-DEFAULT_SCORE = "elbo"
-LABELS = {"mse": "MSE", "kld": "KLD", "elbo": "MSE + beta × KLD"}
+def ssim(view: View) -> Tensor:
+    """1 − mean structural similarity of image and reconstruction: → (B,).
+
+    Wang et al., "Image Quality Assessment" (2004), with their constants for a range of 1.
+    """
+    x, y = view.images, view.output.reconstruction
+    mean_x, mean_y = smooth(x, SSIM_WINDOW), smooth(y, SSIM_WINDOW)
+    variance_x = smooth(x * x, SSIM_WINDOW) - mean_x.square()
+    variance_y = smooth(y * y, SSIM_WINDOW) - mean_y.square()
+    covariance = smooth(x * y, SSIM_WINDOW) - mean_x * mean_y
+    numerator = (2 * mean_x * mean_y + 0.01**2) * (2 * covariance + 0.03**2)
+    denominator = (mean_x**2 + mean_y**2 + 0.01**2) * (variance_x + variance_y + 0.03**2)
+    return 1 - (numerator / denominator).flatten(1).mean(1)
+
+
+def residual(view: View) -> Tensor:
+    """Log mean squared z-score of the residual, weighted by the chest field: → (B,)."""
+    z = view.healthy.residual.z(view.images - view.output.reconstruction)
+    field = view.healthy.field.to(z.device)
+    return ((z.square() * field).flatten(1).sum(1) / field.sum() + 1e-6).log()
+
+
+def patches(view: View) -> Tensor:
+    """Log of the mean probability over the chest that a patch does not belong there: → (B,)."""
+    logits = view.output.patch_logits
+    if logits is None:
+        raise ValueError("this network has no patch head")
+    odds = logits.float()
+    field = F.adaptive_avg_pool2d(view.healthy.field[None, None], odds.shape[-1]).to(odds.device)
+    return ((odds.sigmoid() * field).flatten(1).sum(1) / field.sum() + 1e-6).log()
+
+
+def _mahalanobis(name: str) -> "ScoreFunction":
+    def score(view: View) -> Tensor:
+        return view.healthy.gaussians[name].log_distance(view.vectors[name])
+
+    score.__doc__ = (
+        f"Log Mahalanobis distance of the {name} evidence (see evidence.py) from the training "
+        "normals: → (B,). Lee et al., 'A Simple Unified Framework for Detecting "
+        "Out-of-Distribution Samples' (2018)."
+    )
+    return score
+
+
+ScoreFunction = Callable[[View], Tensor]
+SCORES: dict[str, ScoreFunction] = {
+    "mse": mse,
+    "kld": kld,
+    "elbo": elbo,
+    "ssim": ssim,
+    "residual": residual,
+    "shape": _mahalanobis("shape"),
+    "bands": _mahalanobis("bands"),
+    "latent": _mahalanobis("latent"),
+    "features": _mahalanobis("features"),
+    "regions": _mahalanobis("regions"),
+    "patches": patches,
+}
+NEED_PATCH_HEAD = ("regions", "patches")
+COMBINED = ("residual", "shape", "bands", "latent", "features", "regions", "patches")
+DEFAULT_SCORE = "combined"
+
+
+def measure(view: View) -> dict[str, Tensor]:
+    """Every score that this network can give, name → (B,) float32 on the CPU.
+
+    `combined` comes last and only when the common scale has been measured.
+    """
+    values = {
+        name: score(view).float().cpu()
+        for name, score in SCORES.items()
+        if view.output.patch_logits is not None or name not in NEED_PATCH_HEAD
+    }
+    if view.healthy.common_scale:
+        values[DEFAULT_SCORE] = combine(values, view.healthy.common_scale)
+    return values
+
+
+def combine(values: dict[str, Tensor], scale: dict[str, tuple[float, float]]) -> Tensor:
+    """Mean over kinds of evidence of (score − healthy mean) / healthy spread: → (B,).
+
+    Equal weights and no sign or weight learnt: nothing that a sick image could have decided.
+    """
+    parts = [(values[name] - mean) / spread for name, (mean, spread) in scale.items()]
+    return torch.stack(parts).mean(0)
+
+
+def common_scale(values: dict[str, Tensor]) -> dict[str, tuple[float, float]]:
+    """Mean and spread of each kind of evidence over healthy validation images."""
+    return {
+        name: (float(values[name].mean()), max(float(values[name].std()), 1e-6))
+        for name in COMBINED
+        if name in values
+    }

@@ -4,6 +4,7 @@ Everything random follows from the seed and the step number, and the resume poin
 the rest, so that an interrupted run goes on exactly as it would have.
 """
 
+import copy
 import math
 import time
 from dataclasses import asdict, dataclass, field, replace
@@ -29,13 +30,15 @@ from medvae.engine.events import (
     ShouldStop,
     Stop,
 )
+from medvae.engine.patch_task import Exam, PatchTask
 from medvae.engine.samples import SAMPLES, draw_samples
 from medvae.errors import MedVAEError
-from medvae.model.loss import LossParts, VAELoss
-from medvae.model.vae import VAE
+from medvae.model.loss import LossParts, VAELoss, patch_error
+from medvae.model.vae import VAE, VAEOutput
 from medvae.telemetry import Telemetry, Waited
 
 PROGRESS_EVERY = 0.5  # seconds; reading the sums is the only wait for the device inside an epoch
+RISE = 0.08  # share of the steps in which the learning rate rises to its peak
 NOISE_STREAM = 500_009  # sets the reparameterisation noise apart from the augmentation's draws
 
 
@@ -80,8 +83,18 @@ class Trainer:
         self.optimizer = torch.optim.Adam(
             self.model.parameters(), config.training.learning_rate, fused=True
         )
-        self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, steps)
+        # A short rise first: Adam's full rate at the first steps drives the latent code far out.
+        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer,
+            config.training.learning_rate,
+            total_steps=steps + 1,
+            pct_start=RISE,
+            cycle_momentum=False,
+        )
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
+        averaging = config.training.weight_average > 0
+        self.average = copy.deepcopy(self.model).eval() if averaging else None
+        self.task = PatchTask(config.patch, loaders.train) if config.model.patch_head else None
         self.best = Best()
         self.history: list[EpochEnded] = []
         self.epoch = 0  # epochs finished
@@ -150,16 +163,47 @@ class Trainer:
             generator=generator,
             device=self.compute.device,
         )
+        exam = self.task.set(images, generator, batch) if self.task else None
         with self.compute.autocast():
-            output = self.network(images, self.world.part(noise))
-        parts = self.loss(output, images, self.loss.beta_at(global_step / train.steps_per_epoch))
+            output = self.network(exam.images if exam else images, self.world.part(noise))
+        beta = self.loss.beta_at(global_step / train.steps_per_epoch)
+        parts = self._loss(output, images, exam, beta)
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.world.weigh(parts.loss, len(images), batch)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.scheduler.step()
+        self._average(global_step)
         return parts
+
+    def _loss(
+        self, output: VAEOutput, images: Tensor, exam: Exam | None, beta: float | None = None
+    ) -> LossParts:
+        """MSE + beta × KLD, and the patch map's error where there is a second task."""
+        if exam is None:
+            return self.loss(output, images, beta)
+        parts = self.loss(output, exam.clean, beta)
+        second = self.config.patch.weight * patch_error(output, exam.changed)
+        return parts._replace(loss=parts.loss + second)
+
+    @torch.no_grad()
+    def _average(self, global_step: int) -> None:
+        """Move the averaged weights towards the current ones; faster in the first steps."""
+        if self.average is None:
+            return
+        decay = min(self.config.training.weight_average, global_step / (global_step + 10))
+        current = self.model.state_dict()
+        for name, value in self.average.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(current[name], 1 - decay)
+            else:
+                value.copy_(current[name])
+
+    @property
+    def judged(self) -> VAE:
+        """The weights that count: the averaged ones where there are any."""
+        return self.model if self.average is None else self.average
 
     def _finish_epoch(self, on_event: OnEvent, steps: int, begun: float) -> None:
         trained = time.monotonic() - begun
@@ -200,20 +244,22 @@ class Trainer:
         is_best = means[0] < self.best.loss
         if is_best:
             self.best = Best(
-                means[0], epoch, means[1] + means[2], checkpoint.weights_of(self.model)
+                means[0], epoch, means[1] + means[2], checkpoint.weights_of(self.judged)
             )
         return means, is_best
 
     @torch.inference_mode()
     def _validate(self) -> list[float]:
         """Mean loss at the final beta, MSE and KLD over the validation images, through mu."""
-        self.model.eval()
+        model = self.judged.eval()
         sums = torch.zeros(3, device=self.compute.device)
-        for batch in self.loaders.validation.ordered():
+        for index, batch in enumerate(self.loaders.validation.ordered()):
             images = self.world.part(batch)
+            generator = self.loaders.validation.generator(index)  # the same exams in every epoch
+            exam = self.task.set(images, generator, len(batch)) if self.task else None
             with self.compute.autocast():
-                output = self.model(images)
-            sums += self.world.total(self.loss(output, images), len(images))
+                output = model(exam.images if exam else images)
+            sums += self.world.total(self._loss(output, images, exam), len(images))
         means: list[float] = (sums / len(self.loaders.validation.dataset)).tolist()
         return means
 
@@ -221,7 +267,7 @@ class Trainer:
     def _draw_samples(self) -> Path:
         images = next(self.loaders.validation.ordered())[:SAMPLES]
         with self.compute.autocast():
-            reconstructions = self.model(images).reconstruction
+            reconstructions = self.judged.eval()(images).reconstruction
         path = self.folder / "samples" / f"epoch_{self.epoch:04d}.png"
         return draw_samples(images, reconstructions, path)
 
@@ -266,6 +312,7 @@ class Trainer:
             "config": self.config.model_dump(),
             "precision": self.compute.precision,
             "weights": checkpoint.weights_of(self.model),
+            "average": checkpoint.weights_of(self.average) if self.average else None,
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -297,6 +344,8 @@ class Trainer:
             )
         self.compute = replace(self.compute, precision=content["precision"])
         self.model.load_state_dict(content["weights"])
+        if self.average is not None:
+            self.average.load_state_dict(content["average"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.scheduler.load_state_dict(content["scheduler"])
         self.scaler.load_state_dict(content["scaler"])

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from medvae.config import LossConfig
@@ -42,6 +43,20 @@ class VAELoss:
         kld = kl_divergence(output.mu, output.logvar).mean()
         weight = self.config.beta if beta is None else beta
         return LossParts(mse + weight * kld, mse, kld)
+
+
+def patch_error(output: VAEOutput, changed: Tensor) -> Tensor:
+    """Binary cross-entropy of the patch map against where patches are, zero without a patch head.
+
+    changed: (B, 1, S, S) in 0..1, averaged over the places of the map. In nats, summed over the
+    pixels of an image and averaged over the batch as the squared error is: so neither of the two
+    tasks drowns the other in the encoder.
+    """
+    if output.patch_logits is None:
+        return changed.new_zeros(())
+    logits = output.patch_logits.float()
+    wanted = F.adaptive_avg_pool2d(changed.float(), logits.shape[-1])
+    return changed[0].numel() * F.binary_cross_entropy_with_logits(logits, wanted)
 
 
 def squared_error(reconstruction: Tensor, target: Tensor) -> Tensor:

@@ -2,40 +2,75 @@
 
 import math
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from medvae.data.smoothing import smooth
 from medvae.engine import checkpoint
-from medvae.engine.calibration import PIXEL_QUANTILE, Calibration, calibrate, smooth
+from medvae.engine.calibration import PIXEL_QUANTILE, Calibration, calibrate
+from medvae.engine.chest_gate import ChestGate, layouts_of
+from medvae.engine.healthy import Healthy, learn_healthy
+from medvae.engine.scores import DEFAULT_SCORE, View, measure
+from medvae.model.vae import VAEOutput
 
-Passes = Callable[[], Iterable[tuple[dict[str, Tensor], Tensor]]]
+Passes = Callable[[], Iterable[tuple[Tensor, VAEOutput]]]
 SIZE = 32
+CHEST = torch.ones(SIZE, SIZE)  # everywhere, so that nothing is attenuated
 
 
 def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+@cache
+def anything_healthy() -> Healthy:
+    return learn_healthy(healthy_passes(8)(), CHEST)
+
+
 def of_scores(*values: float) -> Calibration:
-    maps = torch.zeros(SIZE, SIZE), torch.ones(SIZE, SIZE)
-    return Calibration({"elbo": torch.tensor(values).sort().values}, *maps, 3.0)
+    gate = ChestGate(torch.eye(4), limit=1.0)
+    scores = {"elbo": torch.tensor(values).sort().values}
+    return Calibration(scores, anything_healthy(), 3.0, gate)
 
 
-def healthy_passes(count: int = 64, seed: int = 0) -> Passes:
-    """Residuals with a mean and a spread that differ from pixel to pixel, in batches of 10."""
+def calibrated(learnt: Passes, validation: Passes | None = None) -> Calibration:
+    healthy = learn_healthy(learnt(), CHEST)
+
+    layouts = torch.cat([layouts_of(images) for images, _ in learnt()])
+    views = (View(*one, healthy, beta=1.0) for one in (validation or learnt)())
+    return calibrate(views, healthy, layouts)
+
+
+def a_pass(residual: Tensor, seed: int = 0) -> tuple[Tensor, VAEOutput]:
+    """A forward pass that leaves this residual (B, 1, S, S)."""
+    mu = torch.randn(len(residual), 3, generator=seeded(seed))
+    flat = torch.zeros_like(residual)
+    stages = (torch.randn(len(residual), 2, 4, 4, generator=seeded(seed + 1)),)
+    return residual, VAEOutput(flat, mu, torch.zeros_like(mu), stages=stages)
+
+
+def healthy_passes(count: int = 64, seed: int = 0, batch: int = 10) -> Passes:
+    """Residuals with a mean and a spread that differ from pixel to pixel."""
     rows = torch.linspace(0.5, 2.0, SIZE)[:, None]
     columns = torch.linspace(-0.2, 0.2, SIZE)[None, :]
     draws = torch.randn(count, 1, SIZE, SIZE, generator=seeded(seed))
     residuals = smooth(draws, 0.04) * rows + columns
-    scores = torch.randn(count, generator=seeded(seed + 1))
+    everything, whole = a_pass(residuals, seed + 1)
 
-    def passes() -> Iterable[tuple[dict[str, Tensor], Tensor]]:
-        for start in range(0, count, 10):
-            part = slice(start, start + 10)
-            yield {"elbo": scores[part], "mse": 2 * scores[part]}, residuals[part]
+    def passes() -> Iterable[tuple[Tensor, VAEOutput]]:
+        for start in range(0, count, batch):
+            part = slice(start, start + batch)
+            output = VAEOutput(
+                whole.reconstruction[part],
+                whole.mu[part],
+                whole.logvar[part],
+                stages=(whole.stages[0][part],),
+            )
+            yield everything[part], output
 
     return passes
 
@@ -93,26 +128,27 @@ def test_too_few_healthy_images_allow_no_verdict() -> None:
 
 def test_scores_are_collected_from_all_batches_in_ascending_order() -> None:
     passes = healthy_passes(33)
-    calibration = calibrate(passes)
-    everything = torch.cat([scores["elbo"] for scores, _ in passes()])
-    assert torch.equal(calibration.scores["elbo"], everything.sort().values)
-    assert torch.equal(calibration.scores["mse"], 2 * everything.sort().values)
+    calibration = calibrated(passes)
+    views = [View(*one, calibration.healthy, beta=1.0) for one in passes()]
+    for name in ("mse", "latent", DEFAULT_SCORE):
+        everything = torch.cat([measure(view)[name] for view in views])
+        torch.testing.assert_close(calibration.scores[name], everything.sort().values)
 
 
 def test_mean_and_spread_are_those_of_the_smoothed_residuals_pixel_by_pixel() -> None:
     passes = healthy_passes(400)
-    calibration = calibrate(passes)
-    smoothed = torch.cat([smooth(residual, 0.02) for _, residual in passes()]).squeeze(1)
-    torch.testing.assert_close(calibration.residual_mean, smoothed.mean(0), atol=1e-4, rtol=1e-3)
-    ratio = calibration.residual_spread / smoothed.std(0)
+    found = calibrated(passes).healthy.residual
+    smoothed = torch.cat([smooth(residual, 0.02) for residual, _ in passes()]).squeeze(1)
+    torch.testing.assert_close(found.mean, smoothed.mean(0), atol=1e-4, rtol=1e-3)
+    ratio = found.spread / smoothed.std(0)
     assert float(ratio.mean()) == pytest.approx(1, abs=0.03)
     assert float((ratio - 1).abs().max()) < 0.3  # it is smoothed over neighbours
 
 
 @pytest.mark.parametrize("seed", [0, 50])
 def test_z_maps_of_healthy_images_are_standard_normal(seed: int) -> None:
-    calibration = calibrate(healthy_passes(400))
-    residuals = torch.cat([residual for _, residual in healthy_passes(400, seed)()])
+    calibration = calibrated(healthy_passes(400))
+    residuals = torch.cat([residual for residual, _ in healthy_passes(400, seed)()])
     z = calibration.z_map(residuals)
     assert z.shape == (400, SIZE, SIZE)
     assert float(z.mean()) == pytest.approx(0, abs=0.03)
@@ -121,17 +157,17 @@ def test_z_maps_of_healthy_images_are_standard_normal(seed: int) -> None:
     assert float((z.std(0) - 1).abs().max()) < 0.3
 
 
-def test_the_pixel_threshold_holds_the_stated_share_of_healthy_pixels() -> None:
-    passes = healthy_passes(64)
-    calibration = calibrate(passes)
-    z = torch.cat([calibration.z_map(residual) for _, residual in passes()]).abs()
+def test_the_pixel_threshold_holds_the_stated_share_of_healthy_validation_pixels() -> None:
+    validation = healthy_passes(64, seed=9)
+    calibration = calibrated(healthy_passes(64), validation)
+    z = torch.cat([calibration.z_map(residual) for residual, _ in validation()]).abs()
     share = float((z <= calibration.pixel_threshold).float().mean())
     assert share == pytest.approx(PIXEL_QUANTILE, abs=1e-4)
 
 
 def test_a_brighter_spot_is_positive_and_a_darker_one_negative() -> None:
-    calibration = calibrate(healthy_passes())
-    residual = calibration.residual_mean.repeat(1, 1, 1, 1).clone()
+    calibration = calibrated(healthy_passes())
+    residual = calibration.healthy.residual.mean.repeat(1, 1, 1, 1).clone()
     residual[0, 0, 4:10, 4:10] += 1
     residual[0, 0, 20:26, 20:26] -= 1
     z = calibration.z_map(residual)[0]
@@ -140,23 +176,29 @@ def test_a_brighter_spot_is_positive_and_a_darker_one_negative() -> None:
     assert abs(float(z[7, 23])) < 0.1
 
 
-def test_pixels_that_never_change_do_not_turn_noise_into_evidence() -> None:
-    def passes() -> Iterable[tuple[dict[str, Tensor], Tensor]]:
-        yield {"elbo": torch.zeros(8)}, torch.zeros(8, 1, SIZE, SIZE)
+def test_outside_the_chest_a_difference_counts_less() -> None:
+    left = torch.zeros(SIZE, SIZE)
+    left[:, : SIZE // 2] = 1
+    healthy = learn_healthy(healthy_passes(400)(), left)
+    z = healthy.z_map(torch.full((1, 1, SIZE, SIZE), 1.0))[0]
+    everywhere = learn_healthy(healthy_passes(400)(), CHEST).z_map(
+        torch.full((1, 1, SIZE, SIZE), 1.0)
+    )[0]
+    assert torch.equal(z[:, :8], everywhere[:, :8])
+    assert float(z[:, 24:].abs().mean()) < 0.5 * float(everywhere[:, 24:].abs().mean())
 
-    calibration = calibrate(passes)
+
+def test_pixels_that_never_change_do_not_turn_noise_into_evidence() -> None:
+    calibration = calibrated(lambda: [a_pass(torch.zeros(8, 1, SIZE, SIZE))])
     z = calibration.z_map(torch.full((1, 1, SIZE, SIZE), 1e-4))
     assert z.isfinite().all()
     assert float(z.abs().max()) < 0.1
 
 
 def test_the_size_of_the_batches_does_not_matter() -> None:
-    [*batches] = healthy_passes(40)()
-    one = torch.cat([residual for _, residual in batches])
-    scores = {"elbo": torch.cat([scores["elbo"] for scores, _ in batches])}
-    whole, parts = calibrate(lambda: [(scores, one)]), calibrate(healthy_passes(40))
-    torch.testing.assert_close(whole.residual_mean, parts.residual_mean)
-    torch.testing.assert_close(whole.residual_spread, parts.residual_spread)
+    whole, parts = calibrated(healthy_passes(40, batch=40)), calibrated(healthy_passes(40))
+    torch.testing.assert_close(whole.healthy.residual.mean, parts.healthy.residual.mean)
+    torch.testing.assert_close(whole.healthy.residual.spread, parts.healthy.residual.spread)
     assert whole.pixel_threshold == pytest.approx(parts.pixel_threshold, rel=1e-4)
 
 
@@ -171,10 +213,13 @@ def test_smoothing_keeps_the_mean_and_does_nothing_to_a_flat_image() -> None:
 
 
 def test_a_calibration_survives_a_checkpoint(tmp_path: Path) -> None:
-    calibration = calibrate(healthy_passes())
+    calibration = calibrated(healthy_passes())
     checkpoint.save(tmp_path / "c.pth", "model", {"calibration": calibration.to_content()})
     back = Calibration.from_content(checkpoint.load(tmp_path / "c.pth", "model")["calibration"])
-    assert torch.equal(back.residual_spread, calibration.residual_spread)
-    assert torch.equal(back.residual_mean, calibration.residual_mean)
-    assert torch.equal(back.scores["elbo"], calibration.scores["elbo"])
+    assert torch.equal(back.healthy.residual.spread, calibration.healthy.residual.spread)
+    assert torch.equal(back.scores[DEFAULT_SCORE], calibration.scores[DEFAULT_SCORE])
+    assert back.healthy.common_scale == calibration.healthy.common_scale
     assert back.pixel_threshold == calibration.pixel_threshold
+    view = View(*next(iter(healthy_passes(5, seed=3)())), calibration.healthy, 1.0)
+    again = View(view.images, view.output, back.healthy, 1.0)
+    assert torch.equal(measure(view)[DEFAULT_SCORE], measure(again)[DEFAULT_SCORE])

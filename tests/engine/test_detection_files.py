@@ -15,6 +15,7 @@ from medvae.engine.detection_files import PICTURE_SIDE, detect_files
 from medvae.engine.detector import AnomalyDetector
 from medvae.engine.evaluation import score_test_images
 from medvae.engine.events import Event, Preparing, ignore
+from medvae.engine.scores import DEFAULT_SCORE
 from tests.conftest import TrainedRun
 from tests.data.drawn import chest, encoded, write
 
@@ -57,7 +58,7 @@ def test_a_large_jpeg_scores_as_it_does_when_it_is_imported(
     assert not np.array_equal(imported, to_model_input(large, 32))  # the way matters
     [row] = rows_of(detect_files(detector, [file], tmp_path / "out", ignore).table)
     [expected] = detector.detect_inputs([imported], ["large.jpeg"])
-    assert float(row["elbo"]) == pytest.approx(expected.score, abs=0.002)
+    assert float(row[DEFAULT_SCORE]) == pytest.approx(expected.score, abs=0.002)
 
 
 def test_every_file_has_a_picture_of_input_counterpart_and_heatmap(

@@ -135,7 +135,7 @@ def test_two_processes_paused_and_resumed_give_the_curve_of_one(
     assert "resumed at step" in resumed.printed(0)
     assert paused.printed(1) + resumed.printed(1) == ""
 
-    config = Config().override(SETTINGS)
+    config = Config.load("default").override(SETTINGS)
     loaders = loaders_of(config, workspace)
     assert len(loaders.train.dataset) % config.training.batch_size == 5
     alone = Trainer(config, loaders, loaders.train.compute, tmp_path).fit(ignore, never)

@@ -21,7 +21,8 @@ from medvae.engine.evaluation import (
 from medvae.engine.evaluation import (
     TestScores as Scores,
 )
-from medvae.engine.scores import SCORES
+from medvae.engine.labels import LABELS
+from medvae.engine.scores import DEFAULT_SCORE, NEED_PATCH_HEAD
 from medvae.errors import DataError
 from tests.conftest import TrainedRun
 
@@ -58,7 +59,7 @@ def drawn_scores(seed: int, images_a_patient: int = 1, count: int = 120) -> Scor
     patients = [f"{sick[i]}{i // (2 * images_a_patient)}" for i in range(count)]
     shift = {patient: rng.normal() for patient in set(patients)}
     scores = np.array([shift[p] for p in patients]) + sick * 1.0 + rng.normal(0, 0.1, count)
-    names = [*SCORES, *BASELINES]
+    names = [*LABELS, *BASELINES]
     values = {name: scores.astype(np.float32) for name in names}
     return Scores([f"{i}.png" for i in range(count)], patients, sick, values)
 
@@ -66,7 +67,7 @@ def drawn_scores(seed: int, images_a_patient: int = 1, count: int = 120) -> Scor
 def test_every_test_image_has_every_score_and_baseline(tested: Scores, divided: Split) -> None:
     assert tested.names == [record.path for record in divided.test]
     assert tested.sick.tolist() == [record.label == "sick" for record in divided.test]
-    assert set(tested.values) == {*SCORES, *BASELINES}
+    assert set(tested.values) == {*LABELS, *BASELINES} - {*NEED_PATCH_HEAD}
     assert {values.shape for values in tested.values.values()} == {(len(divided.test),)}
 
 
@@ -84,9 +85,11 @@ def test_counts_and_rates_are_those_at_the_healthy_only_threshold(
     detector: AnomalyDetector, tested: Scores
 ) -> None:
     detector.config = detector.config.override({"detection.target_fpr": 0.2})
-    threshold = detector.calibration.threshold("elbo", 0.2)
+    threshold = detector.calibration.threshold(DEFAULT_SCORE, 0.2)
     values = {name: np.zeros(6, np.float32) for name in tested.values}
-    values["elbo"] = np.array([threshold + step for step in (-1, 0, 1, -1, 1, 1)], np.float32)
+    values[DEFAULT_SCORE] = np.array(
+        [threshold + step for step in (-1, 0, 1, -1, 1, 1)], np.float32
+    )
     sick = np.array([False, False, False, True, True, True])
     names = [str(i) for i in range(6)]
     result = evaluate(detector, Scores(names, names, sick, values), "made", "outside")
@@ -119,7 +122,9 @@ def test_every_interval_holds_its_value_and_lies_between_0_and_1(evaluation: Eva
 
 def test_an_interval_is_as_wide_as_the_spread_of_repeated_tests(detector: AnomalyDetector) -> None:
     # What the bootstrap says from one test against what a hundred tests really do.
-    results = [evaluate(detector, drawn_scores(seed), "x", "x").auroc["elbo"] for seed in range(40)]
+    results = [
+        evaluate(detector, drawn_scores(seed), "x", "x").auroc[DEFAULT_SCORE] for seed in range(40)
+    ]
     values = [result.value for result in results]
     real = np.quantile(values, 0.975) - np.quantile(values, 0.025)
     told = np.median([result.high - result.low for result in results])
@@ -131,7 +136,7 @@ def test_an_interval_is_as_wide_as_the_spread_of_repeated_tests(detector: Anomal
 def test_the_bootstrap_draws_patients_and_not_images(detector: AnomalyDetector) -> None:
     def width(images_a_patient: int) -> float:
         made = [drawn_scores(seed, images_a_patient) for seed in range(10)]
-        areas = [evaluate(detector, scores, "x", "x").auroc["elbo"] for scores in made]
+        areas = [evaluate(detector, scores, "x", "x").auroc[DEFAULT_SCORE] for scores in made]
         return float(np.median([area.high - area.low for area in areas]))
 
     assert width(4) > 1.4 * width(1)
@@ -151,7 +156,7 @@ def test_an_evaluation_survives_json(evaluation: Evaluation) -> None:
 
 def test_the_summary_has_the_figure_its_interval_and_the_baselines(evaluation: Evaluation) -> None:
     summary = evaluation.summary()
-    assert str(evaluation.auroc["elbo"]) in summary
+    assert str(evaluation.auroc[DEFAULT_SCORE]) in summary
     for name in BASELINES:
         assert f"{name} {evaluation.auroc[name].value:.3f}" in summary
     assert f"{evaluation.sensitivity.value:.3f}" in summary
@@ -178,7 +183,7 @@ def test_one_image_of_each_class_is_the_least_that_can_be_evaluated(
 ) -> None:
     few = tuple(next(r for r in divided.test if r.label == label) for label in ("normal", "sick"))
     result = evaluate(detector, score_test_images(detector, images, few), "two", "outside")
-    assert result.auroc["elbo"].value in (0.0, 1.0)
+    assert result.auroc[DEFAULT_SCORE].value in (0.0, 1.0)
     assert (result.normal_images, result.sick_images) == (1, 1)
 
 

@@ -133,7 +133,7 @@ def test_the_same_configuration_gives_the_same_model(
         checkpoint.load(workspace.run_folder(run) / "best.pth", "model") for run in ("a", "b")
     )
     assert all(torch.equal(other["weights"][name], w) for name, w in one["weights"].items())
-    assert torch.equal(one["calibration"]["residual_mean"], other["calibration"]["residual_mean"])
+    assert torch.equal(*(c["calibration"]["healthy"]["residual"]["mean"] for c in (one, other)))
 
 
 # --- Promotion -----------------------------------------------------------------------------------
@@ -336,8 +336,15 @@ def test_an_evaluation_repeats_exactly_from_the_checkpoint_alone(
     written = json.loads((tmp_path / "again/evaluation.json").read_text())
     assert written == json.loads((trained.folder / "evaluation.json").read_text())
     assert {path.name for path in outcome.files} == {
-        "evaluation.json", "report_card.png", "roc.png", "scores.png"
+        "evaluation.json", "report_card.png", "roc.png", "scores.png",
+        "audit.json", "calibration.png", "report.html",
     }  # fmt: skip
+    page = (tmp_path / "again/report.html").read_text()
+    assert f"{written['auroc']['combined']['value']:.3f}" in page
+    assert page.count('<img src="data:image/png;base64,') >= 3
+    assert 'src="http' not in page  # nothing is loaded
+    audited = json.loads((tmp_path / "again/audit.json").read_text())
+    assert 0 <= audited["outside_share"] <= audited["outside_share_raw"] <= 1
     cards = [folder / "report_card.png" for folder in (trained.folder, tmp_path / "again")]
     assert cards[0].read_bytes() == cards[1].read_bytes()
 

@@ -95,6 +95,14 @@ def test_the_difference_has_a_fixed_scale_too() -> None:
     assert colours[3].tolist() == colours[4].tolist()
 
 
+def test_a_region_beyond_the_threshold_gets_a_rim() -> None:
+    z = np.zeros((32, 32), np.float32)
+    z[8:24, 8:24] = THRESHOLD * 1.1
+    shown = heat_overlay(np.full((32, 32), 100, np.uint8), z, THRESHOLD).astype(int)
+    saturation = np.ptp(shown, axis=2)
+    assert saturation[8, 12:20].min() > saturation[12:20, 12:20].max()
+
+
 def test_a_layer_laid_over_the_image_makes_the_overlay() -> None:
     z = np.linspace(-8, 8, 64 * 64, dtype=np.float32).reshape(64, 64)
     layer = heat_layer(z, (64, 64), THRESHOLD).astype(float)

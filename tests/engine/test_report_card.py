@@ -9,6 +9,7 @@ from PIL import Image
 
 from medvae.engine.detector import AnomalyDetector, Detection
 from medvae.engine.report_card import IMAGES, draw_report_card
+from medvae.engine.scores import DEFAULT_SCORE
 from tests.conftest import TrainedRun
 from tests.data.drawn import sick_chest
 
@@ -33,7 +34,7 @@ def test_a_card_shows_five_images_and_their_scores(
     five = card(tmp_path / "five.png", detections[:5])
     six = card(tmp_path / "six.png", detections)
     assert np.array_equal(five, six)
-    other_score = replace(detections[0], scores={**detections[0].scores, "elbo": 123456.0})
+    other_score = replace(detections[0], scores={**detections[0].scores, DEFAULT_SCORE: 123456.0})
     changed = card(tmp_path / "score.png", [other_score, *detections[1:5]])
     [rows, columns] = np.nonzero(changed != five)
     assert rows.max() < 200  # only the caption above the first image

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from medvae.device import Compute
 from medvae.engine import checkpoint
-from medvae.engine.detector import calibrate_model, load_model, score_batch
+from medvae.engine.detector import calibrate_model, load_model
 from medvae.engine.events import (
     CheckpointSaved,
     EpochEnded,
@@ -28,6 +28,7 @@ from medvae.engine.events import (
     ignore,
     never,
 )
+from medvae.engine.scores import View, measure
 from medvae.engine.trainer import FitResult, Trainer
 from medvae.errors import MedVAEError
 from tests.engine.conftest import CPU, MakeTrainer, stop_after
@@ -96,9 +97,10 @@ def test_the_validation_loss_is_that_of_the_final_beta_through_the_mean(
     result = trainer.fit(ignore, never)
     model = load_model(trainer.config, result.best.weights, Path("weights"), CPU)
     images = torch.cat(list(trainer.loaders.validation.ordered()))
-    _, _, scores = score_batch(model, images, beta=3.0)
+    with torch.inference_mode():
+        parts = trainer.loss(model(images), images)
     ended = result.history[0]
-    assert ended.validation_loss == pytest.approx(float(scores["elbo"].mean()), rel=1e-5)
+    assert ended.validation_loss == pytest.approx(float(parts.loss), rel=1e-5)
     assert ended.validation_loss == pytest.approx(
         ended.validation_mse + 3 * ended.validation_kld, rel=1e-5
     )
@@ -378,10 +380,14 @@ def test_no_double_and_no_channels_last_from_training_to_scores(
         trainer = make_trainer("run", compute, **{"training.augment": augment})
         result = trainer.fit(ignore, never)
         batches = list(trainer.loaders.validation.ordered())
-        calibration = calibrate_model(trainer.config, result.best.weights, batches, compute)
+        calibration = calibrate_model(
+            trainer.config, result.best.weights, lambda: batches, lambda: batches, compute
+        )
         model = load_model(trainer.config, result.best.weights, Path("weights"), compute)
-        images, output, _ = score_batch(model, batches[0], 1.0)
-        calibration.z_map(images - output.reconstruction)
+        with torch.inference_mode():
+            view = View(batches[0], model(batches[0]), calibration.healthy, 1.0)
+            measure(view)
+        calibration.z_map(view.images - view.output.reconstruction)
     assert watch.doubles == set()
     assert watch.channels_last == set()
 

@@ -60,14 +60,14 @@ def test_a_beta_of_the_moment_replaces_the_final_one() -> None:
 
 def test_twice_the_batch_is_the_same_loss() -> None:
     loss = VAELoss(LossConfig())
-    doubled = VAEOutput(*(torch.cat([part, part]) for part in OUTPUT))
+    doubled = VAEOutput(*(torch.cat([part, part]) for part in OUTPUT[:3]))
     torch.testing.assert_close(
         loss(doubled, torch.cat([TARGET, TARGET])).loss, loss(OUTPUT, TARGET).loss
     )
 
 
 def test_half_precision_is_summed_in_single() -> None:
-    output = VAEOutput(*(part.bfloat16() for part in OUTPUT))
+    output = VAEOutput(*(part.bfloat16() for part in OUTPUT[:3]))
     parts = VAELoss(LossConfig())(output, TARGET)
     assert {part.dtype for part in parts} == {torch.float32}
 

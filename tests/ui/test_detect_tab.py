@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from medvae.config import Config
-from medvae.engine.scores import LABELS
+from medvae.engine.labels import LABELS
 from tests.data.drawn import chest, write
 from ui.context import Context
 from ui.detect_tab import (

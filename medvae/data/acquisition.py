@@ -1,0 +1,84 @@
+"""What another machine, film or archive does to an image: nothing that makes a chest sick.
+
+Exposure, contrast curve, sharpness, noise, collimator borders and burnt-in letters, two-sided and
+strong, so that neither brightness nor sharpness can become evidence.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+GAMMA = 0.45  # log units
+CURVE = 0.5  # share of an S-shaped curve that is mixed in, or taken out
+SHARPNESS = (-0.7, 1.0)  # share of the fine detail taken away; below zero it is strengthened
+NOISE = 0.03  # largest standard deviation, gray levels of 1
+BORDER = 0.07  # widest collimator border, as a share of the side
+BORDERED = 0.25  # share of the images with black borders
+LETTERED = 0.15  # share of the images with a letter
+DRAWS = 13  # random numbers an image
+
+
+def reacquire(
+    images: Tensor, clean: Tensor, draws: Tensor, noise: Tensor, strength: float
+) -> tuple[Tensor, Tensor]:
+    """Change both versions of a batch alike: (B, 1, S, S) in [0, 1] twice, and the same back.
+
+    Noise is added to `images` only: what the network shall restore is free of it.
+    draws: (B, DRAWS), uniform in 0..1. noise: (B, 1, S, S), standard normal. strength: 0 leaves
+    all as it is, 1 is the full range.
+    """
+    if not strength:
+        return images, clean
+    count = len(images)
+    d = draws.t()  # (DRAWS, B)
+    both = torch.cat([images, clean])  # (2B, 1, S, S)
+    both = _tone(both, d[:2] * 2 - 1, strength)
+    both = _sharpness(both, d[2], strength)
+    both = _letter(_border(both, d[3:8], strength), d[8:12])
+    scale = (NOISE * strength * d[12].square()).view(count, 1, 1, 1)
+    return (both[:count] + scale * noise).clamp(0, 1), both[count:]
+
+
+def _twice(values: Tensor) -> Tensor:
+    """(B,) → (2B, 1, 1, 1), the same for both versions."""
+    return values.repeat(2).view(-1, 1, 1, 1)
+
+
+def _tone(images: Tensor, draws: Tensor, strength: float) -> Tensor:
+    bent = images.clamp(1e-4, 1).pow(torch.exp(GAMMA * strength * _twice(draws[0])))
+    curve = bent * bent * (3 - 2 * bent)
+    return bent + CURVE * strength * _twice(draws[1]) * (curve - bent)
+
+
+def _sharpness(images: Tensor, draws: Tensor, strength: float) -> Tensor:
+    low, high = SHARPNESS
+    kernel = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=images.device) / 16
+    padded = F.pad(images, (2, 2, 2, 2), mode="replicate")
+    blurred = F.conv2d(F.conv2d(padded, kernel.view(1, 1, 5, 1)), kernel.view(1, 1, 1, 5))
+    share = _twice(low + (high - low) * draws) * strength
+    return (images + share * (blurred - images)).clamp(0, 1)
+
+
+def _border(images: Tensor, draws: Tensor, strength: float) -> Tensor:
+    """Black strips of their own width along about half of the edges of some images."""
+    side = images.shape[-1]
+    place = (torch.arange(side, device=images.device).float() + 0.5) / side
+    across, down = place.view(1, 1, 1, side), place.view(1, 1, side, 1)
+    widths = BORDER * strength * (2 * draws[1:] - 1) * (draws[0] < BORDERED)
+    left, right, top, bottom = (_twice(width) for width in widths)
+    columns = ((across > left) & (1 - across > right)).float()  # (2B, 1, 1, S)
+    rows = ((down > top) & (1 - down > bottom)).float()  # (2B, 1, S, 1)
+    return images * columns * rows
+
+
+def _letter(images: Tensor, draws: Tensor) -> Tensor:
+    """A bright mark of a letter's size near an upper corner of some images."""
+    side = images.shape[-1]
+    place = (torch.arange(side, device=images.device).float() + 0.5) / side
+    left = _twice(torch.where(draws[1] < 0.5, 0.02 + 0.1 * draws[2], 0.92 - 0.1 * draws[2]))
+    top = _twice(0.02 + 0.2 * draws[3])
+    x, y = place.view(1, 1, 1, side) - left, place.view(1, 1, side, 1) - top
+    shown = (x > 0) & (x < 0.05) & (_twice(draws[0]) < LETTERED)
+    upright = (x < 0.017) & (y > 0) & (y < 0.07)
+    bars = ((y > 0) & (y < 0.017)) | ((y > 0.03) & (y < 0.044))
+    return torch.where(shown & (upright | bars), 0.95, images)
