@@ -205,7 +205,6 @@ class AnomalyDetector:
             return images, view.output, measure(view)
 
 
-@torch.inference_mode()
 def _calibration(content: dict[str, Any], config: Config, source: Path) -> Calibration:
     """Raises `CheckpointError` for maps of another size than the model's images."""
     calibration = Calibration.from_content(content)
@@ -217,6 +216,7 @@ def _calibration(content: dict[str, Any], config: Config, source: Path) -> Calib
     return calibration
 
 
+@torch.inference_mode()
 def calibrate_model(
     config: Config,
     weights: dict[str, Tensor],
