@@ -4,6 +4,8 @@ Exposure, contrast curve, sharpness, noise, collimator borders and burnt-in lett
 strong, so that neither brightness nor sharpness can become evidence.
 """
 
+from collections.abc import Iterable, Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -37,6 +39,15 @@ def reacquire(
     both = _letter(_border(both, d[3:8], strength), d[8:12])
     scale = (NOISE * strength * d[12].square()).view(count, 1, 1, 1)
     return (both[:count] + scale * noise).clamp(0, 1), both[count:]
+
+
+def reacquired(batches: Iterable[Tensor], strength: float, seed: int = 0) -> Iterator[Tensor]:
+    """Batches (B, 1, S, S) as other machines would have taken them, the same in every call."""
+    for number, images in enumerate(batches):
+        generator = torch.Generator(images.device).manual_seed(seed + number)
+        draws = torch.rand((len(images), DRAWS), generator=generator, device=images.device)
+        noise = torch.randn(images.shape, generator=generator, device=images.device)
+        yield reacquire(images, images, draws, noise, strength)[0]
 
 
 def _twice(values: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ same figure on the page, in the terminal and in an evaluation.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from medvae.config import Config
+from medvae.data.acquisition import reacquired
 from medvae.data.chest_field import learn_chest_field, mean_image
 from medvae.data.decode import Gray
 from medvae.data.transform import to_model_input
@@ -205,7 +207,6 @@ class AnomalyDetector:
             return images, view.output, measure(view)
 
 
-@torch.inference_mode()
 def _calibration(content: dict[str, Any], config: Config, source: Path) -> Calibration:
     """Raises `CheckpointError` for maps of another size than the model's images."""
     calibration = Calibration.from_content(content)
@@ -217,6 +218,7 @@ def _calibration(content: dict[str, Any], config: Config, source: Path) -> Calib
     return calibration
 
 
+@torch.inference_mode()
 def calibrate_model(
     config: Config,
     weights: dict[str, Tensor],
@@ -224,10 +226,15 @@ def calibrate_model(
     validation: Callable[[], Iterable[Tensor]],
     compute: Compute,
 ) -> Calibration:
-    """Healthy statistics of a model; each callable gives batches (B, 1, S, S) in [0, 1]."""
+    """Healthy statistics of a model; each callable gives batches (B, 1, S, S) in [0, 1].
+
+    A healthy chest on another machine is healthy: each training image counts as it is and once
+    more as `reacquired`, so that what such a change moves is no evidence.
+    """
     model = load_model(config, weights, Path("weights"), compute)
     field = learn_chest_field(mean_image(training()))
-    healthy = learn_healthy(((images, model(images)) for images in training()), field)
+    passes = chain(training(), reacquired(training(), config.patch.reacquire))
+    healthy = learn_healthy(((images, model(images)) for images in passes), field)
 
     layouts = torch.cat([layouts_of(images) for images in training()])
     views = (View(x, model(x), healthy, config.loss.beta) for x in validation())
