@@ -76,9 +76,11 @@ def import_status(
 
 def set_details(survey: Survey, folder: Path) -> str:
     """Everything about one set. `folder`: where its pictures lie."""
+    drawn = survey.data["root"] is None
+    origin = "Drawn by this program" if drawn else f"<code>{escape(survey.root)}</code>"
     head = (
         f'<header class="run-head"><h2>{escape(set_name(survey))}</h2><p class="meta">'
-        f"<code>{escape(survey.root)}</code>, decoded at {survey.image_size} × "
+        f"{origin}, decoded at {survey.image_size} × "
         f"{survey.image_size}, looked through {moment(survey.made)}. To learn from it, "
         f"choose it as data set on the {link(Place('train'), 'Train tab')}.</p></header>"
     )
