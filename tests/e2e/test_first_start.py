@@ -1,11 +1,15 @@
 """What a new user does first, in a real browser: train a model, then look at a file with it."""
 
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from jobs.service import JobService
-from tests.e2e.conftest import Site
+from medvae.workspace import Workspace
+from tests.e2e.conftest import Site, start_site, stop_site
 
 TINY_FORM = {
     "training-epochs": "3",
@@ -15,6 +19,21 @@ TINY_FORM = {
     "data-phantoms": "60",
     "data-validation_fraction": "0.3",
 }
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A page of its own, on which nobody has trained anything yet."""
+    folder = tmp_path_factory.mktemp("first")
+    running = start_site(folder / "home", folder / "page.log")
+    yield running
+    stop_site(running)
+
+
+@pytest.fixture(scope="module")
+def service(site: Site) -> Iterator[JobService]:
+    with closing(JobService(Workspace(site.home))) as opened:
+        yield opened
 
 
 def test_a_page_without_a_model_says_what_to_do(page: Page, site: Site) -> None:

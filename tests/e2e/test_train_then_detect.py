@@ -44,7 +44,7 @@ def test_sampled_test_images_show_their_truth_and_make_a_report_card(
     page.get_by_role("button", name="Draw report card").click()
     with page.expect_download() as download:
         page.get_by_role("link", name="Download PNG").click()
-    assert download.value.suggested_filename == f"report-card-{model}.png"
+    assert download.value.suggested_filename.startswith("report-card-")
 
 
 def test_an_image_is_looked_at_closely_and_the_results_are_kept(
