@@ -268,6 +268,28 @@ def promote(run: Annotated[str, typer.Argument(help="Name of a finished run.")])
 
 
 @app.command()
+def export(
+    run: Annotated[str, typer.Argument(help="Name of a finished run.")],
+    out: Annotated[Path, typer.Option(help="ZIP to write.")],
+) -> None:
+    """Write a run as one ZIP: model, settings, figures, card, hashes."""
+    from medvae.engine.bundle import export_run
+
+    _print_files([export_run(Workspace.current().run_folder(run), out)])
+
+
+@app.command("import-bundle")
+def import_bundle(
+    archive: Annotated[Path, typer.Argument(help="ZIP that an export wrote.")],
+) -> None:
+    """Check a bundle and list it as a run; nothing of it is run."""
+    from jobs.service import JobService
+
+    run = JobService(Workspace.current()).import_bundle(archive)
+    print(f"imported as {run}; use it with: python main.py promote {run}")
+
+
+@app.command()
 def worker(
     device: Annotated[str | None, typer.Option(help="mps, cuda:1, cpu; default: auto.")] = None,
     watch_stdin: Annotated[

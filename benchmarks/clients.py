@@ -31,6 +31,7 @@ from medvae.workspace import PROJECT
 
 MODEL = ("data.phantoms=60", "data.validation_fraction=0.3", "model.image_size=128",
          "training.epochs=1", "model.width=16")  # fmt: skip
+WARM = 40.0  # seconds in which model, sandbox and the results that are kept fill up
 REST = 5.0  # seconds after the last client before the page is looked at
 PATIENCE = 120.0
 
@@ -157,13 +158,17 @@ def main() -> None:
         home = Path(folder)
         page, address = start(home)
         try:
-            asyncio.run(visit(address, 5, 10))  # torch, the model, the sandbox: all warm
+            asyncio.run(
+                visit(address, options.clients, WARM)
+            )  # torch, model, sandbox, kept results
             before = memory_mb(page.pid)
             report = asyncio.run(visit(address, options.clients, options.seconds))
             peak = memory_mb(page.pid)
             time.sleep(REST)
             after = memory_mb(page.pid)
-            left = [f for f in (home / "data/uploads").rglob("*") if f.is_file()]
+            left = [
+                f for f in (home / "data/uploads").rglob("*") if f.is_file() and f.stat().st_size
+            ]
             from jobs.service import JobService
 
             os.environ["MEDVAE_HOME"] = str(home)

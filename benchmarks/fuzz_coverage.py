@@ -11,6 +11,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["medvae", "pydicom", "PIL"]):
+    import medvae.data.dicom  # noqa: F401  else it is imported later, and not looked into
     from medvae.data.sandbox import see
     from medvae.errors import DataError
     from medvae.limits import Limits

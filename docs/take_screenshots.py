@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def walk(page: Page, url: str, tour: "Tour") -> None:
-    """First start, training, detection, runs."""
+    """First start, training, detection, runs, data."""
     page.goto(url)
     expect(page.get_by_role("tab", name="Detect")).to_be_visible()
     page.wait_for_timeout(3000)
@@ -81,6 +81,20 @@ def walk(page: Page, url: str, tour: "Tour") -> None:
     expect(page.locator("#run-figures")).to_contain_text("trivial baselines")
     shoot(page, "runs")
     tour.hold(page, 3)
+    page.get_by_role("link", name="Train with these settings").click()
+    page.locator("#setting-loss-beta input").fill("4")
+    page.locator("#setting-training-epochs input").fill("12")
+    page.get_by_role("button", name="Queue training").click()
+    expect(page.locator("#run-status")).to_contain_text(re.compile("finished", re.I))
+    page.goto(f"{url}?tab=runs")
+    page.locator("#runs-table a").first.click()
+    page.get_by_role("link", name="compare").click()
+    expect(page.locator("#comparison svg")).to_have_count(3)
+    shoot(page, "compare")
+    page.goto(f"{url}?tab=data")
+    page.get_by_role("button", name="Draw phantoms").click()
+    expect(page.locator("#set-details img")).to_have_count(4)
+    shoot(page, "data")
 
 
 def at_least(epoch: int) -> re.Pattern[str]:

@@ -7,7 +7,7 @@ import contextlib
 import shutil
 import socket
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NoReturn
 
 from jobs.attempt import EVENTS, LOG
@@ -20,7 +20,7 @@ from medvae.config import Config
 from medvae.engine.attempts import MODEL, resume_points
 from medvae.engine.events import Event, Stop, from_record
 from medvae.engine.score_request import PLAN, ScoreRequest
-from medvae.errors import JobError
+from medvae.errors import JobError, MedVAEError
 from medvae.workspace import Workspace
 
 _OPEN = (Status.QUEUED, Status.RUNNING)
@@ -67,6 +67,12 @@ class JobService:
         self._nudge(job_id)
         return job_id
 
+    def submit_import(self, config: Config) -> str:
+        """Decode and look through a data set, or draw one; returns the job's id."""
+        root = config.data.root
+        what = f"{config.data.phantoms:,} phantoms" if root is None else PurePath(root).name
+        return self.submit(config, "import", name=f"Import of {what}")
+
     def submit_evaluation(self, run_id: str, data: str | None = None) -> str:
         """Evaluate a finished run's model on its own test images, or on those in folder `data`."""
         run = self.job(run_id)
@@ -109,6 +115,34 @@ class JobService:
         title = name or f"Scores of {request.source.name}"
         payload = dict(request.to_plain())
         return self.submit(None, "score", name=title, priority=priority, payload=payload)
+
+    def import_bundle(self, archive: Path) -> str:
+        """Take over a run that was exported elsewhere; returns its id. Raises `BundleError`.
+
+        Nothing of it is run, and it is listed only when all of it was checked.
+        """
+        from medvae.engine.bundle import install, open_bundle  # late: it starts torch
+
+        bundle = open_bundle(archive)
+        evaluation = None if bundle.evaluation is None else bundle.evaluation.to_json()
+        job_id = self._store.add_finished(
+            bundle.history,
+            kind="train",
+            name=" ".join(bundle.run.split())[:100],
+            config=bundle.config.model_dump(),
+            payload={"imported": archive.name},
+            result={
+                "best_epoch": bundle.content["best_epoch"],
+                "best_validation_loss": bundle.content["best_validation_loss"],
+                "evaluation": evaluation,
+            },
+        )
+        try:
+            install(bundle, job_id, self._workspace.run_folder(job_id))
+        except (MedVAEError, OSError):
+            self.delete(job_id)
+            raise
+        return job_id
 
     def clone(self, job_id: str) -> str:
         """A new job that does what an old one did, from its start; returns its id."""

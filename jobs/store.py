@@ -72,19 +72,24 @@ class Store:
         parent: str | None = None,
         priority: int = 0,
         max_attempts: int = MAX_ATTEMPTS,
-        waits: bool = True,
+        status: Status = Status.QUEUED,
+        result: dict[str, Any] | None = None,
     ) -> str:
         """Put a new job at the end of the line of its priority; returns its id.
 
-        waits: False for a job that no worker does, which is `running` until its family has ended.
+        status: other than `queued` for a job that no worker does: a parent, which is `running`
+        until its family has ended, or a run that was finished elsewhere, with its `result`.
         """
+        began = None if status is Status.QUEUED else self._now
         while True:
             job_id = new_name()
             row = Job.insert(
                 id=job_id,
                 kind=kind,
-                status=_QUEUED if waits else _RUNNING,
-                started=None if waits else self._now,
+                status=status.value,
+                started=began,
+                ended=began if status.ended else None,
+                result=result,
                 name=name or job_id,
                 config=config,
                 payload=payload or {},
@@ -105,8 +110,17 @@ class Store:
         Returns their ids, the parent's first.
         """
         with self._database.transaction():
-            head = self.add(**parent, waits=False)
+            head = self.add(**parent, status=Status.RUNNING)
             return [head, *(self.add(**child, parent=head) for child in children)]
+
+    def add_finished(self, events: Sequence[Event], **job: Any) -> str:
+        """A job that was done elsewhere, with what it told there (see `add` for the keys)."""
+        with self._database.transaction():
+            job_id = self.add(**job, status=Status.SUCCEEDED)
+            if events:
+                self.events.append(job_id, 0, 1, events)
+                self._change(Job.id == job_id, last_seq=len(events))
+        return job_id
 
     def job(self, job_id: str) -> JobView:
         found = self._database.rows(Job.select(*self._columns).where(Job.id == job_id))

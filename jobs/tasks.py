@@ -13,7 +13,7 @@ from jobs.store import Store
 from jobs.views import JobView
 from medvae.config import Config
 from medvae.engine.attempts import attempt_folder
-from medvae.engine.events import MayPublish, OnEvent, ShouldStop, Stop, always
+from medvae.engine.events import MayPublish, OnEvent, ShouldStop, Stop, Stopped, always
 from medvae.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -111,6 +111,18 @@ def evaluate(assignment: Assignment, on_event: OnEvent, should_stop: ShouldStop)
     return Outcome(run.summary(), run.stopped)
 
 
+def import_data(assignment: Assignment, on_event: OnEvent, should_stop: ShouldStop) -> Outcome:
+    """Decode a data set, or draw one, and look through it. The job's config says which."""
+    from medvae.engine.experiment import import_and_survey
+
+    config = Config.parse(assignment.job.config, f"job {assignment.job.id}")
+    try:
+        folder = import_and_survey(config, assignment.workspace, on_event, should_stop)
+    except Stopped as request:
+        return Outcome(stopped=request.stop)
+    return Outcome({"imported": folder.name})
+
+
 def find_device(name: str | None) -> str:
     """The device that work will be done on, by its full name: `cuda` and `auto` may be `cuda:0`."""
     from medvae.device import choose_compute
@@ -138,6 +150,7 @@ def warm_up() -> None:
 RUNNERS: Mapping[str, Runner] = {
     "train": train,
     "evaluate": evaluate,
+    "import": import_data,
     "score": score,
     "score part": score_part,
 }

@@ -29,6 +29,10 @@ class CheckpointError(MedVAEError):
     """A checkpoint is missing, damaged, of another version, or could not be written."""
 
 
+class BundleError(MedVAEError):
+    """A bundle is damaged, was changed, or is none."""
+
+
 class DeviceError(MedVAEError):
     """The requested device is not there, or cannot do what was asked of it."""
 

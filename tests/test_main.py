@@ -142,6 +142,16 @@ def test_data_import_says_what_is_in_a_zip(run, tmp_path: Path) -> None:
     assert "pooled protocol" in result.out
 
 
+def test_a_run_is_exported_and_imported_again(run, trained: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "first.zip"
+    assert f"wrote {bundle}" in run(f"export first --out {bundle}").out
+    result = run(f"import-bundle {bundle}")
+    assert result.code == 0, result.err
+    [name] = re.findall(r"imported as (\S+);", result.out)
+    assert name in run("runs").out
+    assert run(f"promote {name}").code == 0
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -156,6 +166,8 @@ def test_data_import_says_what_is_in_a_zip(run, tmp_path: Path) -> None:
         ("evaluate", "no such checkpoint; train a model first"),
         ("detect scan.png --out out --model main.py", "not a checkpoint"),
         ("promote nobody", "no such checkpoint"),
+        ("export nobody --out x.zip", "no such checkpoint"),
+        ("import-bundle README.md", "not a ZIP"),
         ("data import nothing.zip", "no such folder"),
         ("data import nothing.tar.gz", "no such file or folder"),
     ],

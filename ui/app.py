@@ -31,7 +31,9 @@ from medvae.errors import MedVAEError
 from medvae.limits import Limits
 from medvae.workspace import Workspace
 from ui.access import OPERATOR, Access, open_access
+from ui.api import build_api
 from ui.context import Context
+from ui.data_tab import build_data_tab
 from ui.detect_tab import build_detect_tab
 from ui.gate import Gate
 from ui.header import build_header
@@ -72,7 +74,7 @@ def build_context(
 
 
 def build_app(context: Context) -> gr.Blocks:
-    """The page: head, three tabs, and the URL that says where one is."""
+    """The page: head, four tabs, and the URL that says where one is."""
     # Read when a component is made, and again when the page is launched.
     os.environ["GRADIO_TEMP_DIR"] = str(context.workspace.uploads)
     kept = Limits.current().upload_seconds
@@ -81,19 +83,25 @@ def build_app(context: Context) -> gr.Blocks:
     ) as page:
         build_header(context)
         run = gr.Textbox("", visible=False)
+        others = gr.Textbox("", visible=False)
+        origin = gr.Textbox("", visible=False)
+        images = gr.Textbox("", visible=False)
         query = gr.Textbox("", visible=False)
         follow = gr.Button(elem_id="follow-url", visible="hidden")
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Detect", id="detect") as detect:
                 build_detect_tab(context, detect)
             with gr.Tab("Train", id="train") as train:
-                build_train_tab(context, page, train, run)
+                build_train_tab(context, page, train, run, origin)
             with gr.Tab("Runs", id="runs") as runs:
-                build_runs_tab(context, runs, run)
+                build_runs_tab(context, runs, run, others)
+            with gr.Tab("Data", id="data") as data:
+                build_data_tab(context, data, images)
+        build_api(context)
         route: dict[str, Any] = {
             "fn": go_to,
             "inputs": query,
-            "outputs": [tabs, run],
+            "outputs": [tabs, run, others, origin, images],
             "js": "medvae.query",
             "queue": False,
             "show_progress": "hidden",
@@ -106,10 +114,11 @@ def build_app(context: Context) -> gr.Blocks:
     return page
 
 
-def go_to(query: str) -> tuple[gr.Tabs, str]:
+def go_to(query: str) -> tuple[gr.Tabs, str, str, str, str]:
     """Bring the page to the place that the URL names."""
     place = Place.parse(query)
-    return gr.Tabs(selected=place.tab), place.run
+    tabs = gr.Tabs(selected=place.tab)
+    return tabs, place.run, ",".join(place.others), place.origin, place.images
 
 
 def launch_page(

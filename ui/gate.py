@@ -36,6 +36,7 @@ NEVER = ("/proxy=", "/component_server", "/stream/", "/dev/")  # Gradio's; not u
 FILES = ("/file=", "/file/")  # of runs, and what was uploaded and not looked at yet
 LONGEST_FORM = 4096  # bytes of a sign-in
 HOUR = 3600.0
+EMPTY_SECONDS = 60.0  # in which an upload that began has written something
 # Gradio starts with an inline script and makes functions of strings; nothing may come from or go
 # to anywhere else.
 POLICY = (
@@ -166,18 +167,28 @@ class UploadQuota:
             return f"more than {limits.session_files} uploads an hour (limit session_files)"
         if sum(count for _, count in recent) + size > limits.session_mb * MB:
             return f"more than {limits.session_mb} MB an hour (limit session_mb)"
-        if _size_of(self._folder) + size > limits.uploads_disk_mb * MB:
+        if _tidy(self._folder) + size > limits.uploads_disk_mb * MB:
             return "the disk for uploads is full; try again in a few minutes (uploads_disk_mb)"
         recent.append((now, size))
         return None
 
 
-def _size_of(folder: Path) -> int:
-    total = 0
+def _tidy(folder: Path) -> int:
+    """Remove uploads that nobody looked at in time; returns the bytes that are left.
+
+    Gradio also forgets empty files there, one for each upload of something it has already.
+    """
+    total, now = 0, time.time()
     for directory, _, names in os.walk(folder):  # passes over folders that are gone meanwhile
         for name in names:
+            file = Path(directory, name)
             with contextlib.suppress(OSError):
-                total += Path(directory, name).stat().st_size
+                found = file.stat()
+                longest = Limits.current().upload_seconds if found.st_size else EMPTY_SECONDS
+                if now - found.st_mtime > longest:
+                    file.unlink()
+                else:
+                    total += found.st_size
     return total
 
 

@@ -30,6 +30,7 @@ THEME_SWITCH = (
     '<button type="button" class="chip" data-theme-switch title="Switch between light and dark">'
     "Light / dark</button>"
 )
+SIGN_OUT = '<a class="chip" href="/logout">Sign out</a>'
 
 
 def build_header(context: Context) -> None:
@@ -64,6 +65,7 @@ def draw_chips(context: Context) -> str:
         + device_chip(context.model.device or view.device)
         + worker_chip(*_worker_state(context))
         + THEME_SWITCH
+        + (SIGN_OUT if context.access.accounts else "")
         + "</div>"
     )
 

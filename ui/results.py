@@ -14,7 +14,7 @@ from medvae.errors import DataError
 from ui.looking import Look, Unreadable
 from ui.models import ModelView
 
-KEPT_IMAGES = 600  # about half a megabyte each
+KEPT_IMAGES = 200  # about a megabyte each: what many visitors leave must stay bounded
 KEPT_SECONDS = 30 * 60.0
 
 

@@ -1,5 +1,6 @@
-"""The files of a run: its log as text, and where each of them lies."""
+"""The files of a run: its log and model card as text, and where each of them lies."""
 
+import re
 from pathlib import Path
 
 from jobs.service import JobService
@@ -20,6 +21,13 @@ def log_tail(service: JobService, job: JobView) -> str:
         log.seek(max(0, file.stat().st_size - _TAIL_BYTES))
         lines = log.read().decode(errors="replace").splitlines()
     return "\n".join(lines[-LOG_LINES:])
+
+
+def card_text(folder: Path) -> str:
+    """The model card of a finished run, its headings a level lower. Raises `CheckpointError`."""
+    from medvae.engine.bundle import card_of  # late: it starts torch
+
+    return re.sub(r"^#", "##", card_of(folder), flags=re.MULTILINE)
 
 
 def files_of(workspace: Workspace, job: JobView) -> dict[str, Path]:

@@ -1,22 +1,33 @@
 """The Runs tab: every job with its figures, and what can be done with each.
 
-The chosen run is the one in the URL.
+The chosen run, and those it is compared with, are the ones in the URL.
 """
 
+from collections.abc import Callable, Hashable
+from dataclasses import astuple
 from functools import partial
 from typing import Any
 
 import gradio as gr
 
-from jobs.database import StoreUnavailable
-from jobs.sweeps import MOST_RUNS, SWEEP, ranked
-from jobs.views import JobView, Status
+from jobs.sweeps import SWEEP, ranked
 from medvae.engine.events import Stop
-from medvae.errors import JobError
+from medvae.errors import MedVAEError
+from ui import run_actions as actions
 from ui import runs_views as views
-from ui.access import allowed
-from ui.context import Context, patient, told
-from ui.run_files import files_of, find_file, log_tail
+from ui.compare_views import MOST_COMPARED, can_compare, compare_link, comparison
+from ui.context import Context, patient
+from ui.places import names_in
+from ui.run_files import card_text, files_of, log_tail
+from ui.run_list import (
+    ANY_STATUS,
+    NEWEST,
+    ORDER_CHOICES,
+    STATUS_CHOICES,
+    Wanted,
+    find_row,
+    list_rows,
+)
 from ui.runs_views import Row
 from ui.sweep_views import sweep_ranking
 from ui.theme import canvas
@@ -25,211 +36,228 @@ from ui.train_views import curves, unknown_run
 from ui.views import log_panel
 
 PERIOD = 2.0
-LISTED = 100
-MODEL = "best.pth"
-SHOW_RUN = "(run) => medvae.show({ run })"
-UNFINISHED = (Status.FAILED, Status.CANCELLED)
+SHOW_RUN = "(run) => medvae.go({ run, with: '' })"
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+Buttons = dict[str, gr.Button]
+Part = tuple[Hashable, Callable[[], str]]  # drawn only when its key has changed
 
 
-def build_runs_tab(context: Context, tab: gr.Tab, run: gr.Textbox) -> None:
-    """The table above, the chosen run with its buttons below."""
+def build_runs_tab(context: Context, tab: gr.Tab, run: gr.Textbox, others: gr.Textbox) -> None:
+    """The table above, the chosen run with its buttons below. `others`: runs to compare with."""
+    wanted, incoming = _build_filter()
     table = canvas(elem_id="runs")
+    title = gr.Textbox(
+        label="Name of this run", show_label=False, container=False, visible=False,
+        elem_id="run-name", max_length=200,
+    )  # fmt: skip
     head = canvas(elem_id="run-head")
-    with gr.Row(elem_classes="actions"):
-        use = gr.Button("Use this model for Detect", variant="primary", elem_id="use-model")
-        keep = gr.Button("Stop and keep", elem_id="run-stop-keep")
-        resume = gr.Button("Resume", elem_id="run-resume")
-        retry = gr.Button("Retry from the start", elem_id="run-retry")
-        first = gr.Button("Move to the front", elem_id="run-first")
-        copy = gr.Button("Run again as a copy", elem_id="run-copy")
-        cancel = gr.Button("Cancel run", elem_id="run-cancel")
-        delete = gr.Button("Delete", elem_id="run-delete")
+    buttons = _build_buttons()
     parts = [
         canvas(elem_id="run-figures"),
         canvas(elem_id="run-curves"),
         canvas(elem_id="run-records"),
     ]
+    about_model = gr.Accordion("Model card", open=False, visible=False, elem_id="run-model")
+    with about_model:
+        card = gr.Markdown(elem_id="run-card")
     about = gr.Accordion("Log and files", open=False, visible=False, elem_id="run-files")
     with about:
-        log = canvas(elem_id="run-log")
-        with gr.Row(elem_classes="download"):
-            name = gr.Dropdown([], label="File of this run", elem_id="run-file")
-            get = gr.Button("Download", elem_id="download")
-        offered = gr.DownloadButton(elem_id="offered-file", visible="hidden")
+        log, name, get, buttons["export"], offered = _build_files()
     seen = gr.Textbox("", visible=False)
 
-    buttons = [use, keep, resume, retry, first, copy, cancel, delete]
     live: dict[str, Any] = {
         "fn": partial(show_runs, context),
-        "inputs": [run, seen],
-        "outputs": [table, head, *parts, log, name, about, *buttons, seen],
-        "show_progress": "hidden",
+        "inputs": [run, seen, others, *wanted],
+        "outputs": [
+            table, head, *parts, log, name, about, title, card, about_model,
+            *buttons.values(), seen,
+        ],
         "queue": False,
         "trigger_mode": "once",
-        "api_visibility": "private",
-    }
+    } | QUIET  # fmt: skip
     gr.Timer(PERIOD).tick(**live)
     tab.select(**live)
-    run.change(**live)
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    use.click(partial(use_model, context), run, **quiet).then(**live)
-    keep.click(partial(stop_run, context, Stop.KEEP), run, **quiet).then(**live)
-    resume.click(partial(resume_run, context), run, **quiet).then(**live)
-    retry.click(partial(retry_run, context), run, **quiet).then(**live)
-    first.click(partial(move_first, context), run, **quiet).then(**live)
-    copy.click(partial(copy_run, context), run, run, **quiet).then(
+    latest = live | {"trigger_mode": "always_last"}
+    for changing in (run, others, *wanted):
+        changing.change(**latest)
+    for renamed in (title.submit, title.blur):
+        renamed(partial(actions.rename_run, context), [run, title], **QUIET).then(**live)
+    _wire_buttons(context, buttons, run, live)
+    incoming.upload(partial(actions.import_bundle, context), incoming, run, **QUIET).success(
         None, run, None, js=SHOW_RUN, show_progress="hidden"
     ).then(**live)
-    cancel.click(
-        partial(stop_run, context, Stop.CANCEL), run, js="medvae.confirmCancel", **quiet
-    ).then(**live)
-    delete.click(partial(delete_run, context), run, run, js="medvae.confirmDelete", **quiet).then(
-        None, run, None, js=SHOW_RUN, show_progress="hidden"
-    ).then(**live)
-    get.click(partial(hand_out, context, offered), [run, name], offered, **quiet).success(
-        None, js="medvae.fetchOffered", show_progress="hidden"
+    fetch: dict[str, Any] = {"js": "medvae.fetchOffered", "show_progress": "hidden"}
+    get.click(partial(actions.hand_out, context, offered), [run, name], offered, **QUIET).success(
+        None, **fetch
     )
+    buttons["export"].click(
+        partial(actions.export_bundle, context, offered), run, offered, api_visibility="private"
+    ).success(None, **fetch)
+
+
+def _build_filter() -> tuple[list[Any], gr.UploadButton]:
+    """Words, status and order of what is listed; the way in for a bundle."""
+    with gr.Row(elem_classes="filter"):
+        words = gr.Textbox(
+            "", label="Find", placeholder="name or data set", elem_id="runs-find", min_width=160
+        )
+        status = gr.Dropdown(
+            STATUS_CHOICES, value=ANY_STATUS, label="Status", elem_id="runs-status", min_width=120
+        )
+        order = gr.Dropdown(
+            ORDER_CHOICES, value=NEWEST, label="Order", elem_id="runs-order", min_width=120
+        )
+        incoming = gr.UploadButton(
+            "Import bundle", file_types=[".zip"], elem_id="import-bundle", min_width=120
+        )
+    return [words, status, order], incoming
+
+
+def _build_buttons() -> Buttons:
+    """By action, in the order of `Actions`, all but the last."""
+    with gr.Row(elem_classes="actions"):
+        return {
+            "use": gr.Button("Use this model for Detect", variant="primary", elem_id="use-model"),
+            "keep": gr.Button("Stop and keep", elem_id="run-stop-keep"),
+            "resume": gr.Button("Resume", elem_id="run-resume"),
+            "retry": gr.Button("Retry from the start", elem_id="run-retry"),
+            "first": gr.Button("Move to the front", elem_id="run-first"),
+            "copy": gr.Button("Run again as a copy", elem_id="run-copy"),
+            "cancel": gr.Button("Cancel run", elem_id="run-cancel"),
+            "delete": gr.Button("Delete", elem_id="run-delete"),
+        }
+
+
+def _build_files() -> tuple[gr.HTML, gr.Dropdown, gr.Button, gr.Button, gr.DownloadButton]:
+    """Log, choice of a file, its button, the bundle's button, and what the browser fetches."""
+    log = canvas(elem_id="run-log")
+    with gr.Row(elem_classes="download"):
+        name = gr.Dropdown([], label="File of this run", elem_id="run-file")
+        get = gr.Button("Download", elem_id="download")
+        export = gr.Button("Export bundle", elem_id="run-export", visible=False)
+    canvas(
+        '<p class="meta">A bundle is the run as one ZIP: model, settings, figures, card. It holds '
+        "the names of the images and pictures of five of them: hand it on only where these may "
+        "go.</p>"
+    )
+    return log, name, get, export, gr.DownloadButton(elem_id="offered-file", visible="hidden")
+
+
+def _wire_buttons(
+    context: Context, buttons: Buttons, run: gr.Textbox, live: dict[str, Any]
+) -> None:
+    """Each acts on the chosen run, then the tab is brought up to date."""
+    simple = {
+        "use": partial(actions.use_model, context),
+        "keep": partial(stop_run, context, Stop.KEEP),
+        "resume": partial(actions.resume_run, context),
+        "retry": partial(actions.retry_run, context),
+        "first": partial(actions.move_first, context),
+    }
+    for name, act in simple.items():
+        buttons[name].click(act, run, **QUIET).then(**live)
+    buttons["cancel"].click(
+        partial(stop_run, context, Stop.CANCEL), run, js="medvae.confirmCancel", **QUIET
+    ).then(**live)
+    show: dict[str, Any] = {"js": SHOW_RUN, "show_progress": "hidden"}
+    buttons["copy"].click(partial(actions.copy_run, context), run, run, **QUIET).then(
+        None, run, None, **show
+    ).then(**live)
+    buttons["delete"].click(
+        partial(actions.delete_run, context), run, run, js="medvae.confirmDelete", **QUIET
+    ).then(None, run, None, **show).then(**live)
 
 
 @patient
-def show_runs(context: Context, run: str, seen: str) -> Any:
-    """Table, heading, three parts of details, log, files and their frame, the buttons, a token.
-
-    Only what is new since that token.
+def show_runs(
+    context: Context,
+    run: str,
+    seen: str,
+    others: str = "",
+    words: str = "",
+    status: str = ANY_STATUS,
+    order: str = NEWEST,
+) -> Any:
+    """Table, heading, three parts of details, log, files and their frame, name, model card and its
+    frame, the buttons, a token. Only what is new since that token.
     """
-    rows = list_rows(context, run)
-    listed = [each for row in rows for each in (row, *row.runs)]
-    chosen = next((row for row in listed if row.job.id == run), None) or _older(context, run)
-    parts = [views.runs_table(rows, run), *_about(context, chosen, run)]
+    wanted = Wanted(words, status, order)
+    rows = list_rows(context, run, wanted)
+    chosen = find_row(context, rows, run)
+    beside = _beside(context, rows, chosen, names_in(others))
+    compared = tuple(row.job.id for row in beside)
+    leading = chosen.job.id if chosen and can_compare(chosen) else ""
+    table = views.runs_table(
+        rows, run, lambda row: compare_link(row, leading, compared), wanted.filters
+    )
+    parts = [_ready(table), *_about(context, chosen, beside, run)]
+    possible = actions.possible_actions(context, chosen)
+    card = _card(context, chosen) if chosen and possible.export else ""
     files = list(files_of(context.workspace, chosen.job)) if chosen else []
-    tokens = [str(hash(part)) for part in parts] + [str(hash(tuple(files)))]
+    title = chosen.job.name if chosen else ""
+    keys = [key for key, _ in parts]
+    tokens = [str(hash(key)) for key in (*keys, tuple(files), (run, title), card, possible)]
     known = seen.split("|")
     if tokens == known:
         return gr.skip()
     known += [""] * len(tokens)
     changed = [token != old for token, old in zip(tokens, known, strict=False)]
+    *_, new_files, new_title, new_card, _ = changed
     choices = gr.Dropdown(choices=files, value=files[0] if files else None)
     return (
-        *(part if new else gr.skip() for part, new in zip(parts, changed, strict=False)),
-        choices if changed[-1] else gr.skip(),
-        gr.Accordion(visible=bool(chosen and files)),
-        *(gr.Button(visible=possible) for possible in possible_actions(context, chosen)),
+        *(draw() if new else gr.skip() for (_, draw), new in zip(parts, changed, strict=False)),
+        choices if new_files else gr.skip(),
+        gr.Accordion(visible=bool(files)),
+        gr.Textbox(title, visible=bool(chosen)) if new_title else gr.skip(),
+        card if new_card else gr.skip(),
+        gr.Accordion(visible=bool(card)),
+        *(gr.Button(visible=offered) for offered in astuple(possible)),
         "|".join(tokens),
     )
 
 
-def list_rows(context: Context, run: str = "") -> list[Row]:
-    """The newest jobs; the sweep that was chosen, or one of whose runs was, is opened."""
-    return [_row(context, job, run) for job in context.service.jobs(LISTED)]
+def _beside(
+    context: Context, rows: list[Row], chosen: Row | None, names: tuple[str, ...]
+) -> list[Row]:
+    """The runs that the chosen one is compared with; those that are no longer there drop out."""
+    if chosen is None or not can_compare(chosen):
+        return []
+    found = [find_row(context, rows, name) for name in names if name != chosen.job.id]
+    return [row for row in found if row is not None and can_compare(row)][: MOST_COMPARED - 1]
 
 
-def possible_actions(context: Context, row: Row | None) -> list[bool]:
-    """Whether to offer: use, stop and keep, resume, retry, move first, copy, cancel, delete."""
-    if row is None:
-        return [False] * 8
-    job = row.job
-    model = context.workspace.run_folder(job.id) / MODEL
-    running = job.status is Status.RUNNING and job.stop is None
-    again = job.status in UNFINISHED or any(each.job.status in UNFINISHED for each in row.runs)
-    finished = job.kind == "train" and job.status is Status.SUCCEEDED
-    learnt = any(each.history.epochs for each in (row, *row.runs))
-    return [
-        finished and not row.in_use and model.is_file(),
-        running and learnt,
-        again and (job.kind == SWEEP or context.service.has_resume_point(job.id)),
-        again,
-        job.status is Status.QUEUED,
-        job.status.ended,
-        running or job.status is Status.QUEUED,
-        job.status is not Status.RUNNING,
-    ]
-
-
-@told
-@allowed("operator")
-def use_model(context: Context, run: str) -> None:
-    """Make the run's model the one that Detect uses."""
-    from medvae.engine.checkpoint import promote
-
-    promote(context.workspace.run_folder(run) / MODEL, context.workspace)
-    context.model.detector()
-    gr.Info(f"Detect now uses the model of {run}.")
-
-
-@told
-@allowed("operator")
-def retry_run(context: Context, run: str) -> None:
-    context.service.retry(run)
-
-
-@told
-@allowed("operator")
-def resume_run(context: Context, run: str) -> None:
-    context.service.resume(run)
-
-
-@told
-@allowed("operator")
-def move_first(context: Context, run: str) -> None:
-    context.service.move_first(run)
-
-
-@told
-@allowed("operator")
-def copy_run(context: Context, run: str) -> str:
-    """Returns the run to show then: the new one."""
-    return context.service.clone(run)
-
-
-@told
-@allowed("operator")
-def delete_run(context: Context, run: str) -> Any:
-    """Returns the run to show then: none. An empty run is a question answered with no."""
-    if not run:
-        return gr.skip()
-    context.service.delete(run)
-    return ""
-
-
-@told
-@allowed("operator")
-def hand_out(context: Context, offered: gr.DownloadButton, run: str, name: str | None) -> str:
-    """A copy of a run's file among those that Gradio serves, and removes again after a while."""
-    file = find_file(context.workspace, context.service.job(run), name)
-    return str(offered.move_resource_to_block_cache(str(file)))
-
-
-def _row(context: Context, job: JobView, run: str = "") -> Row:
-    history = context.histories.of(job)
-    in_use = job.id == context.model.look().run
-    if job.kind == "score":
-        return Row(job, history, in_use, parts=context.service.parts(job.id))
-    if job.kind != SWEEP:
-        return Row(job, history, in_use)
-    runs = [_row(context, each) for each in context.service.jobs(MOST_RUNS, parent=job.id)]
-    opened = run == job.id or any(row.job.id == run for row in runs)
-    return Row(job, history, in_use, runs, opened=opened)
-
-
-def _about(context: Context, chosen: Row | None, run: str) -> tuple[str, str, str, str, str]:
-    """Heading, figures, curves, records and log of the chosen run."""
+def _about(context: Context, chosen: Row | None, beside: list[Row], run: str) -> list[Part]:
+    """Heading, figures, curves, records and log of the chosen run, or a comparison."""
+    nothing = _ready("")
     if chosen is None:
-        return unknown_run(run) if run else "", "", "", "", ""
+        return [_ready(unknown_run(run) if run else ""), *[nothing] * 4]
     job = chosen.job
-    records = views.records(job, context.workspace.run_folder(job.id))
+    head = _ready(views.heading(chosen))
     if job.kind == SWEEP:
-        ranking = sweep_ranking(ranked([row.job for row in chosen.runs]))
-        return views.heading(chosen), ranking, "", records, ""
-    log = log_panel(log_tail(context.service, job))
-    return views.heading(chosen), views.figures(chosen), curves(chosen.history), records, log
+        ranking = _ready(sweep_ranking(ranked([row.job for row in chosen.runs])))
+        return [head, ranking, nothing, _ready(_records(context, chosen)), nothing]
+    log = _ready(log_panel(log_tail(context.service, job)))
+    if beside:
+        rows = [chosen, *beside]
+        key = tuple((row.job.id, row.job.name, row.job.status, row.history.seq) for row in rows)
+        return [head, (key, lambda: comparison(rows)), nothing, nothing, log]
+    lines = ((job.id, chosen.history.seq), lambda: curves(chosen.history))
+    records = _ready(_records(context, chosen))
+    return [head, _ready(views.figures(chosen)), lines, records, log]
 
 
-def _older(context: Context, run: str) -> Row | None:
-    """A run that the table is too short for."""
+def _ready(text: str) -> Part:
+    """What was quick to draw is its own key."""
+    return text, lambda: text
+
+
+def _records(context: Context, row: Row) -> str:
+    return views.records(row.job, context.workspace.run_folder(row.job.id))
+
+
+def _card(context: Context, row: Row) -> str:
     try:
-        job = context.service.job(run)
-    except StoreUnavailable:
-        raise
-    except JobError:
-        return None
-    return _row(context, job, run)
+        return card_text(context.workspace.run_folder(row.job.id))
+    except MedVAEError as error:
+        return f"There is no model card: `{str(error).replace('`', ' ')}`"

@@ -3,7 +3,7 @@
 Pure functions from jobs, histories and results to text.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -42,6 +42,7 @@ SCORE_WORDS = {
 KIND_WORDS = {
     "train": "Training",
     "evaluate": "Evaluation",
+    "import": "Import",
     "score": "Scoring of an archive",
     SWEEP: "Sweep",
 }
@@ -68,6 +69,14 @@ class Row:
     opened: bool = False  # whether the runs of the sweep are listed below it
 
     @property
+    def best_loss(self) -> float | None:
+        """The lowest loss on healthy validation images, so far or of the finished model."""
+        known = (self.job.result or {}).get("best_validation_loss")
+        if known is None and self.history.best is not None:
+            return self.history.best.validation_loss
+        return None if known is None else float(known)
+
+    @property
     def progress(self) -> str:
         """How far it is: "3 of 20" epochs, runs or parts."""
         job = self.job
@@ -77,42 +86,57 @@ class Row:
         if self.parts:
             total = sum(self.parts.values())
             return f"{self.parts.get(Status.SUCCEEDED, 0)} of {count(total, 'part')}"
+        if job.kind != "train":
+            return NO_VALUE
         planned = (job.config or {}).get("training", {}).get("epochs")
         done = max(self.history.epochs, default=0)
         return f"{done} of {count(planned, 'epoch')}" if planned else NO_VALUE
 
 
-def runs_table(rows: Sequence[Row], chosen: str) -> str:
-    """All jobs, the newest first; each name is a link to its details."""
+def runs_table(
+    rows: Sequence[Row], chosen: str, compare: Callable[[Row], str], filtered: bool = False
+) -> str:
+    """The jobs in the order given; each name is a link to its details.
+
+    compare: the link that puts a run beside the chosen one.
+    """
+    if not rows and filtered:
+        return notice("No such runs", "No job fits the filter; clear it to see all.")
     if not rows:
         go = link(Place("train"), "Train tab")
         return notice("No runs yet", f"Queue a training on the {go}; it is listed here at once.")
     listed = [each for row in rows for each in ((row, *row.runs) if row.opened else (row,))]
     nested = {run.job.id for row in rows for run in row.runs}
-    body = "".join(_row(row, row.job.id == chosen, row.job.id in nested) for row in listed)
+    body = "".join(
+        _row(row, row.job.id == chosen, row.job.id in nested, compare(row)) for row in listed
+    )
     return (
-        '<div class="panel scroll"><table class="runs" id="runs-table"><thead><tr>'
+        '<div class="panel scroll" tabindex="0" role="region" aria-label="Runs">'
+        '<table class="runs" id="runs-table"><thead><tr>'
         "<th>Name</th><th>Status</th><th>Data</th>"
         '<th class="number">Progress</th><th class="number" title="Lowest mean loss on healthy '
         'validation images">Best validation loss</th>'
         f'<th class="number" title="{AUROC_MEANING}">AUROC [95 %]</th>'
-        '<th class="number">Duration</th><th>Queued</th>'
+        '<th class="number">Duration</th><th>Queued</th><td></td>'
         f"</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
 def heading(row: Row) -> str:
-    """What job this is, and how it stands."""
+    """What job this is, and how it stands; its name is in a field of its own."""
     job = row.job
     use = '<span class="badge in-use">used by Detect</span>' if row.in_use else ""
     kind = KIND_WORDS.get(job.kind, job.kind)
     on = f" on {escape(data_name(job.config))}" if job.config else ""
     ran = "running for" if job.status is Status.RUNNING else "ran"
     error = f'<p class="error" role="alert">{escape(job.error)}</p>' if job.error else ""
+    again = ""
+    if job.config and job.kind == "train":
+        again = f". {link(Place('train', origin=job.id), 'Train with these settings')}"
     return (
-        f'<header class="run-head"><h2>{escape(job.name)}</h2>{badge(job)}{use}'
-        f'<p class="meta">{kind}{on}, queued {moment(job.created)}, {ran} {duration(job.seconds)}'
-        f"</p>{error}</header>"
+        f'<header class="run-head"><h2 class="hidden-heading">{escape(job.name)}</h2>'
+        f'{badge(job)}{use}<p class="meta">{kind}{on}, queued {moment(job.created)}, {ran} '
+        f"{duration(job.seconds)}{again}</p>{error}</header>"
     )
 
 
@@ -195,23 +219,23 @@ def evaluation_figures(evaluation: dict[str, Any]) -> str:
     return f'<div class="details">{shown}<div class="comparison">{comparison}</div></div>'
 
 
-def _row(row: Row, is_chosen: bool, is_nested: bool) -> str:
-    job, history = row.job, row.history
+def _row(row: Row, is_chosen: bool, is_nested: bool, compare: str) -> str:
+    job = row.job
     evaluation = (job.result or {}).get("evaluation")
     auroc = interval(evaluation["auroc"][evaluation["score"]]) if evaluation else NO_VALUE
-    best = (job.result or {}).get("best_validation_loss")
-    if best is None and history.best is not None:
-        best = history.best.validation_loss
+    best = row.best_loss
+    protocol = f" <small>{escape(evaluation['protocol'])}</small>" if evaluation else ""
     mark = ' <span class="badge in-use">in use</span>' if row.in_use else ""
     place = Place("runs", job.id)
     return (
         f"<tr{' aria-selected=true' if is_chosen else ''}{' class=nested' if is_nested else ''}"
         f' data-href="{escape(place.url)}">'
         f"<td>{link(place, job.name)}{mark}</td><td>{badge(job)}</td>"
-        f'<td>{escape(data_name(job.config))}</td><td class="number">{row.progress}</td>'
+        f"<td>{escape(data_name(job.config))}{protocol}</td>"
+        f'<td class="number">{row.progress}</td>'
         f'<td class="number">{NO_VALUE if best is None else short(best)}</td>'
         f'<td class="number">{auroc}</td><td class="number">{duration(job.seconds)}</td>'
-        f"<td>{moment(job.created)}</td></tr>"
+        f"<td>{moment(job.created)}</td><td>{compare}</td></tr>"
     )
 
 
@@ -272,7 +296,7 @@ def _settings(config: dict[str, Any] | None) -> str:
     sections = "".join(
         f"<div><h3>{escape(section)}</h3><dl>"
         + "".join(
-            f"<dt>{escape(name.replace('_', ' '))}</dt><dd>{escape(_value(value))}</dd>"
+            f"<dt>{escape(name.replace('_', ' '))}</dt><dd>{escape(setting_value(value))}</dd>"
             for name, value in values.items()
         )
         + "</dl></div>"
@@ -282,7 +306,8 @@ def _settings(config: dict[str, Any] | None) -> str:
     return f'<details class="panel"><summary>Settings</summary>{body}</details>'
 
 
-def _value(value: Any) -> str:
+def setting_value(value: Any) -> str:
+    """A setting for people."""
     if value is None:
         return "none"
     if isinstance(value, bool):

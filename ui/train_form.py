@@ -44,8 +44,13 @@ Choice = tuple[str, str]
 Components = dict[str, gr.components.Component]
 
 
-def build_train_form(context: Context, page: gr.Blocks, tab: gr.Tab, run: gr.Textbox) -> None:
-    """`run` gets the name of what was queued, and so does the URL."""
+def build_train_form(
+    context: Context, page: gr.Blocks, tab: gr.Tab, run: gr.Textbox, origin: gr.Textbox
+) -> None:
+    """`run` gets the name of what was queued, and so does the URL.
+
+    `origin`: the run that the URL names for its settings to be taken over.
+    """
     config = Config.load(FIRST_PRESET)
     fields = form_fields()
     with gr.Group():
@@ -79,7 +84,8 @@ def build_train_form(context: Context, page: gr.Blocks, tab: gr.Tab, run: gr.Tex
     data.change(lambda choice: gr.Textbox(visible=choice == OTHER), data, path, **private)
     ordered = [components[field.key] for field in fields]
     preset.input(apply_preset, preset, [preset, *ordered], **private)
-    page.load(partial(fresh_data, context), None, data, **private)
+    page.load(partial(fresh_data, context), origin, data, js="medvae.origin", **private)
+    origin.change(partial(settings_of_run, context), origin, [data, path, *ordered], **private)
     tab.select(lambda: gr.Dropdown(choices=data_choices(context)), None, data, **private)
     tried, tries, queue_several = _build_sweep()
     queued: dict[str, Any] = {
@@ -160,8 +166,13 @@ def named_roots(context: Context) -> list[Path]:
     return [Path(name) for name in dict.fromkeys(names) if name and Path(name).exists()]
 
 
-def fresh_data(context: Context) -> gr.Dropdown:
-    """The data sets there are now; the one named at the start or used last is chosen."""
+def fresh_data(context: Context, origin: str = "") -> Any:
+    """The data sets there are now; the one named at the start or used last is chosen.
+
+    Not when the form is filled from the run `origin`.
+    """
+    if origin:
+        return gr.skip()
     last = next((str(root) for root in named_roots(context)), PHANTOMS)
     return gr.Dropdown(choices=data_choices(context), value=last)
 
@@ -169,6 +180,19 @@ def fresh_data(context: Context) -> gr.Dropdown:
 def apply_preset(name: str) -> list[Any]:
     """The preset's description, then the value of every setting in the form's order."""
     return [gr.Radio(info=describe_preset(name)), *values_of(Config.load(name))]
+
+
+@told
+def settings_of_run(context: Context, origin: str) -> Any:
+    """Data set, folder, then the value of every setting as a run had it."""
+    if not origin:
+        return gr.skip()
+    config = Config.parse(context.service.job(origin).config or {}, f"job {origin}")
+    choices, root = data_choices(context), config.data.root or PHANTOMS
+    is_listed = root in [value for _, value in choices]
+    data = gr.Dropdown(choices=choices, value=root if is_listed else OTHER)
+    path = gr.Textbox("" if is_listed else root, visible=not is_listed)
+    return data, path, *values_of(config)
 
 
 def value_in(config: Config, field: FormField) -> Any:

@@ -24,11 +24,16 @@ from ui.views import log_panel
 PERIOD = 1.0
 
 
-def build_train_tab(context: Context, page: gr.Blocks, tab: gr.Tab, run: gr.Textbox) -> None:
-    """The form at the left, the run at the right. `run` holds the name from the URL."""
+def build_train_tab(
+    context: Context, page: gr.Blocks, tab: gr.Tab, run: gr.Textbox, origin: gr.Textbox
+) -> None:
+    """The form at the left, the run at the right.
+
+    `run` and `origin` are named by the URL: the one to follow, the one whose settings to take.
+    """
     with gr.Row(elem_classes="workbench"):
         with gr.Column(scale=0, min_width=340, elem_classes="controls"):
-            build_train_form(context, page, tab, run)
+            build_train_form(context, page, tab, run, origin)
         with gr.Column(scale=1, min_width=320, elem_id="live"):
             status = canvas(elem_id="run-status")
             with gr.Row(elem_classes="actions"):

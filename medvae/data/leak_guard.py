@@ -6,6 +6,7 @@ images about to be trained on are held against every sick and every test image.
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -31,7 +32,17 @@ BOX = Image.Resampling.BOX
 _SICK_NAME = re.compile(r"(?:^|_)(?:bacteria|virus|pneumonia)(?:_|$)", re.IGNORECASE)
 
 
-def check_no_leak(split: Split, images: ImageSet) -> None:
+@dataclass(frozen=True)
+class Evidence:
+    """How much was held against how much before the guard let a split pass."""
+
+    healthy: int  # images about to be trained or validated on
+    forbidden: int  # sick images and healthy test images
+    pairs_by_hash: int  # pairs of the two held together by perceptual hash, mirrored ones too
+    pairs_by_detail: int  # of these the ones so alike that their fine detail had to decide
+
+
+def check_no_leak(split: Split, images: ImageSet) -> Evidence:
     """Raise `LeakError`, naming the paths, if a sick or test image could reach training.
 
     Looked for among TRAIN and VALIDATION: sick labels, sick names, patients and contents of
@@ -56,7 +67,9 @@ def check_no_leak(split: Split, images: ImageSet) -> None:
     train_patients = {r.patient: r for r in split.train}
     _refuse_shared("patient", list(split.validation), list(split.train),
                    [r.patient for r in split.validation], train_patients)  # fmt: skip
-    _refuse_lookalikes(healthy, forbidden, images.pixels)
+    pairs_by_detail = _refuse_lookalikes(healthy, forbidden, images.pixels)
+    pairs = 2 * len(healthy) * len(forbidden)
+    return Evidence(len(healthy), len(forbidden), pairs, pairs_by_detail)
 
 
 def perceptual_hash(pixels: np.ndarray) -> np.ndarray:
@@ -132,12 +145,15 @@ def _refuse_shared(
 
 def _refuse_lookalikes(
     healthy: Sequence[Record], forbidden: Sequence[Record], pixels: np.ndarray
-) -> None:
+) -> int:
+    """Returns how many pairs were so alike that their fine detail had to decide."""
+    compared = 0
     limit = SAME_DETAIL_SMALL if pixels.shape[-1] <= SMALL_SIDE else SAME_DETAIL
     suspects = _hashes(healthy, pixels)
     others = _hashes(forbidden, pixels)
     for mirrored, candidates in ((False, suspects), (True, suspects * _MIRROR)):
         for row, column in _close_pairs(candidates, others):
+            compared += 1
             image = pixels[healthy[row].row]
             likeness = detail_correlation(
                 image[:, ::-1] if mirrored else image, pixels[forbidden[column].row]
@@ -147,6 +163,7 @@ def _refuse_lookalikes(
                     f"{healthy[row].path} looks like a copy of {forbidden[column].path}, "
                     "which must not be trained on; remove one"
                 )
+    return compared
 
 
 def _close_pairs(hashes: np.ndarray, others: np.ndarray) -> Iterator[tuple[int, int]]:

@@ -92,7 +92,7 @@ class Sandbox:
     def _worker(self) -> "Iterator[_Worker]":
         worker = self._idle.get()
         try:
-            if worker is None:
+            if worker is None or worker.is_dead:
                 worker = _Worker(self._limits)
             yield worker
         finally:
@@ -143,6 +143,11 @@ class _Worker:
             raise ImageError(f"{name}: its decoder crashed; export it again") from None
         self.spent = False
         return seen
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether somebody else ended it while it waited."""
+        return self._process.poll() is not None
 
     def end(self) -> None:
         self._process.kill()

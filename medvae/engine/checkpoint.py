@@ -8,7 +8,7 @@ import os
 import platform
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -46,24 +46,30 @@ def load(path: Path, kind: str) -> dict[str, Any]:
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; train a model first")
+    with path.open("rb") as file:
+        return read(file, kind, str(path))
+
+
+def read(file: BinaryIO, kind: str, name: str) -> dict[str, Any]:
+    """The same of an open file, called `name` in errors. Runs no code that it may carry."""
     try:
-        _check_archive(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        _check_archive(file, name)
+        content = torch.load(file, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
     except Exception:  # what is no checkpoint makes the reader raise nearly anything
         raise CheckpointError(
-            f"{path}: not a checkpoint, or a damaged one; expected a file that this program wrote"
+            f"{name}: not a checkpoint, or a damaged one; expected a file that this program wrote"
         ) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: a PyTorch file, but not written by this program")
+        raise CheckpointError(f"{name}: a PyTorch file, but not written by this program")
     if content.get("version") != VERSION:
         raise CheckpointError(
-            f"{path}: checkpoint version {content.get('version')!r}; this program reads version "
+            f"{name}: checkpoint version {content.get('version')!r}; this program reads version "
             f"{VERSION}"
         )
     if content.get("kind") != kind:
-        raise CheckpointError(f"{path}: holds a {content.get('kind')}; expected a {kind}")
+        raise CheckpointError(f"{name}: holds a {content.get('kind')}; expected a {kind}")
     return content
 
 
@@ -96,19 +102,20 @@ def weights_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
-def _check_archive(path: Path) -> None:
+def _check_archive(file: BinaryIO, name: str) -> None:
     """Nothing may unpack to more than the file's own size: PyTorch stores, it does not pack."""
     limit = Limits.current().checkpoint_mb
-    size = path.stat().st_size
+    size = file.seek(0, os.SEEK_END)
     if size > limit * MB:
         raise CheckpointError(
-            f"{path}: {size / MB:,.0f} MB; expected at most {limit} MB (limit checkpoint_mb)"
+            f"{name}: {size / MB:,.0f} MB; expected at most {limit} MB (limit checkpoint_mb)"
         )
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
+    file.seek(0)
     packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
     if packed or sum(member.file_size for member in members) > size:
-        raise CheckpointError(f"{path}: packed; expected a file that this program wrote")
+        raise CheckpointError(f"{name}: packed; expected a file that this program wrote")
 
 
 def _without_header(content: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from medvae.data.cache import ImageSet, import_images
 from medvae.data.loader import HealthyLoaders, XRayLoader, build_healthy_loaders
 from medvae.data.sources import resolve_root
 from medvae.data.splits import Split, from_manifest, read_manifest, split
+from medvae.data.survey import make_survey
 from medvae.device import choose_compute
 from medvae.distributed import ALONE, World
 from medvae.engine import attempts, checkpoint
@@ -35,8 +36,10 @@ from medvae.engine.events import (
     Stopped,
     always,
 )
+from medvae.engine.model_card import NAME as CARD
+from medvae.engine.model_card import write_card
 from medvae.engine.plots import draw_calibration, draw_histograms, draw_roc
-from medvae.engine.report import most_confident_mistakes, write_model_card, write_report
+from medvae.engine.report import most_confident_mistakes, write_report
 from medvae.engine.report_card import IMAGES, draw_report_card
 from medvae.engine.scores import DEFAULT_SCORE
 from medvae.engine.trainer import FitResult, Trainer
@@ -52,7 +55,6 @@ HISTOGRAMS = "scores.png"
 CALIBRATION = "calibration.png"
 AUDIT = "audit.json"
 REPORT = "report.html"
-MODEL_CARD = "model_card.md"
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def run_training(
     A run that is finished already is not run again.
     attempt: where to work until the model is finished, below `folder`; by default `folder` itself.
     may_publish: says no when somebody else has taken the run over; nothing is published then.
-    Leaves `best.pth`, the split manifest, the evaluation (JSON and plots) and the report card.
+    Leaves `best.pth`, the split manifest, the evaluation (JSON and plots), model and report card.
     Of several processes the first one does all but the training, and knows what it came to.
     Raises `MedVAEError` with a message for the user.
     """
@@ -166,6 +168,7 @@ def _train(
         evaluation, _ = _evaluate_into(attempt, detector, images, divided)
         content["metrics"] = evaluation.to_json()
     checkpoint.save(attempt / BEST, "model", content)
+    write_card(attempt / CARD, content)
     if not may_publish():
         return TrainingOutcome(Stop.CANCEL)
     attempts.publish(attempt, folder)
@@ -246,18 +249,22 @@ def load_images(
     config: Config, workspace: Workspace, on_event: OnEvent, should_stop: ShouldStop
 ) -> ImageSet:
     """Find or draw the configured data set and open its cache, telling how far it is."""
+    drawing = _reporter("Drawing phantoms", on_event, should_stop)
+    importing = _reporter("Importing images", on_event, should_stop)
+    root = resolve_root(config.data, workspace, drawing)
+    return import_images(config.data, root, config.model.image_size, workspace, importing)
 
-    def report(stage: str) -> Callable[[int, int], None]:
-        def on_progress(done: int, total: int) -> None:
-            _obey(should_stop)
-            on_event(Preparing(stage, done, total))
 
-        return on_progress
+def import_and_survey(
+    config: Config, workspace: Workspace, on_event: OnEvent, should_stop: ShouldStop
+) -> Path:
+    """Import the configured data set and look through it; returns the folder of both.
 
-    root = resolve_root(config.data, workspace, report("Drawing phantoms"))
-    return import_images(
-        config.data, root, config.model.image_size, workspace, report("Importing images")
-    )
+    Raises `Stopped` when asked to end.
+    """
+    images = load_images(config, workspace, on_event, should_stop)
+    looking = _reporter("Looking through the images", on_event, should_stop)
+    return make_survey(config.data, images, workspace, config.training.seed, looking)
 
 
 def sick_sample(
@@ -277,6 +284,14 @@ def _obey(should_stop: ShouldStop) -> None:
         raise Stopped(stop)
 
 
+def _reporter(stage: str, on_event: OnEvent, should_stop: ShouldStop) -> Callable[[int, int], None]:
+    def on_progress(done: int, total: int) -> None:
+        _obey(should_stop)
+        on_event(Preparing(stage, done, total))
+
+    return on_progress
+
+
 def _begin(stage: str, on_event: OnEvent, should_stop: ShouldStop) -> None:
     """Announce a stage that runs to its end, unless somebody asked to stop before it."""
     stop = should_stop()
@@ -289,7 +304,7 @@ def _outcome(
     folder: Path, content: dict[str, Any], workspace: Workspace, stopped: Stop | None = None
 ) -> TrainingOutcome:
     """What the files in `folder` and its model say; the same for a run finished before."""
-    names = (BEST, SPLIT, EVALUATION, REPORT_CARD, ROC, HISTOGRAMS)
+    names = (BEST, SPLIT, EVALUATION, CARD, REPORT_CARD, ROC, HISTOGRAMS)
     return TrainingOutcome(
         stopped,
         folder / BEST,
@@ -402,8 +417,7 @@ def _report_into(
         most_confident_mistakes(detector, pixels, tested),
         [folder / ROC, folder / HISTOGRAMS, calibration],
     )
-    card = write_model_card(folder / MODEL_CARD, detector, evaluation, audited)
-    return [file, calibration, report, card]
+    return [file, calibration, report]
 
 
 def _draw_card(

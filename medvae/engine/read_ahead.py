@@ -15,10 +15,10 @@ import numpy as np
 
 from medvae.data.transform import read_model_input
 from medvae.errors import ImageError
+from medvae.limits import MB, Limits
 
 AHEAD = 2  # batches that are read while the model looks at one
 READERS = min(8, os.cpu_count() or 1)  # threads; each may hold one large image
-MAX_BYTES = 256 * 2**20  # of a file: every reader may hold one
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,9 @@ def read_image(path: str, size: int) -> ReadImage:
     """Read one file for a model of `size` × `size` pixels; never raises."""
     file, digest = Path(path), None
     try:
-        if file.stat().st_size > MAX_BYTES:
-            raise ImageError(f"{file.name}: larger than {MAX_BYTES >> 20} MB; export it smaller")
+        largest = Limits.current().file_mb  # every reader may hold one
+        if file.stat().st_size > largest * MB:
+            raise ImageError(f"{file.name}: larger than {largest} MB (limit file_mb)")
         data = file.read_bytes()
         digest = hashlib.sha256(data).hexdigest()
         return ReadImage(path, digest, read_model_input(data, file.name, size))

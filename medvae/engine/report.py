@@ -1,4 +1,4 @@
-"""The evaluation as one HTML page with everything in it, and the model card from the same data."""
+"""The evaluation as one HTML page with everything in it."""
 
 import base64
 from collections.abc import Sequence
@@ -58,38 +58,6 @@ def write_report(
     )
     with replacing(path) as partial:
         partial.write_text(page, encoding="utf-8")
-    return path
-
-
-def write_model_card(
-    path: Path, detector: AnomalyDetector, evaluation: Evaluation, audit: Audit
-) -> Path:
-    """What the model is, what it was made from, and how far to trust it, in Markdown."""
-    card, worst = detector.card, audit.worst
-    lines = [
-        f"# Model card: {card.run}",
-        NOTICE,
-        "## What it is",
-        f"A convolutional VAE of {card.parameters:,} parameters that learnt healthy chest X-rays "
-        "only. It gives the healthy counterpart of an image, a map of where it differs, and a "
-        "p-value against healthy validation images.",
-        "## What it was made from",
-        f"{detector.content['data']['root']}: healthy images only; {card.validation_images} of "
-        "them set the threshold. No sick image reached training, the choice of the epoch or the "
-        "threshold.",
-        "## How well it does",
-        _protocol(evaluation, card.validation_images),
-        "\n".join(f"- {name}: {value}" for name, value in _figures(evaluation)),
-        "## How far to trust it",
-        f"- Worst change of acquisition: {worst[0]}, AUROC {worst[1]:.3f}.",
-        f"- Share of the evidence outside the chest: {audit.outside_share:.1%} (before the chest "
-        f"field {audit.outside_share_raw:.1%}).",
-        "- AUROC on pairs of like brightness and sharpness: "
-        f"{audit.matched_auroc[DEFAULT_SCORE]:.3f}.",
-        "- Healthy images of another hospital may look unusual: calibrate on some of its own.",
-    ]
-    with replacing(path) as partial:
-        partial.write_text("\n\n".join(lines) + "\n", encoding="utf-8")
     return path
 
 

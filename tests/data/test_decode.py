@@ -220,3 +220,52 @@ def test_damage_anywhere_is_an_image_error_or_an_image(name: str) -> None:
         else:
             assert pixels.shape == (32, 32)
     assert refused > 10
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_a_tiff_whose_white_is_zero_is_turned_round(kind: type) -> None:
+    pixels = chest(1).astype(kind)
+    stored = bytearray(encoded(pixels, "TIFF"))
+    entry = stored.index(struct.pack("<HHI", 262, 3, 1))  # photometric interpretation
+    struct.pack_into("<H", stored, entry + 8, 0)
+    assert np.array_equal(decode(bytes(stored)), np.iinfo(kind).max - pixels)
+
+
+def test_what_is_transparent_is_dark() -> None:
+    pixels = np.dstack([chest(1)] * 3 + [np.full((SIZE, SIZE), 255, np.uint8)])
+    pixels[:8, :, 3] = 0
+    gray = decode(encoded(pixels))
+    assert not gray[:8].any()
+    assert np.array_equal(gray[8:], chest(1)[8:])
+
+
+def pages(*images: np.ndarray, reduced: bool = False) -> bytes:
+    """A TIFF of several pages; `reduced`: those after the first are smaller copies of it."""
+    buffer = io.BytesIO()
+    first, *rest = (Image.fromarray(pixels) for pixels in images)
+    for page in rest:
+        page.encoderinfo = {"tiffinfo": {254: 1}} if reduced else {}  # type: ignore[attr-defined]
+    first.save(buffer, "TIFF", save_all=True, append_images=rest)
+    return buffer.getvalue()
+
+
+def test_several_pages_are_refused_and_smaller_copies_are_not() -> None:
+    assert "3 pages" in refusal(pages(chest(1), chest(2), chest(3)), "scan.tif")
+    assert np.array_equal(decode(pages(chest(1), chest(1)[::2, ::2], reduced=True)), chest(1))
+
+
+def test_letters_at_the_border_survive() -> None:
+    marked = chest(1).copy()
+    marked[2:10, 2:6] = 255
+    deep = marked.astype(np.uint16) * 16
+    for content in (encoded(marked), encoded(deep), encoded(deep, "TIFF")):
+        shown = read_model_input(content, "scan", SIZE)
+        assert (shown[3:9, 3:5] > 250).all()
+
+
+def test_a_file_beyond_the_limit_is_refused_unread(tmp_path: Path) -> None:
+    file = tmp_path / "large.png"
+    with file.open("wb") as opened:
+        opened.truncate(2_000_000)
+    with pytest.raises(ImageError, match=r"2 MB; expected at most 1 MB \(limit file_mb\)"):
+        decode(file, limits=Limits(file_mb=1))

@@ -103,6 +103,16 @@ def test_after_a_crash_the_next_file_is_read(monkeypatch: pytest.MonkeyPatch) ->
     box.close()
 
 
+def test_a_worker_that_was_killed_while_it_waited_is_replaced() -> None:
+    box = Sandbox(workers=1)
+    box.see(SCAN, "scan.png", 32, 100)
+    with box._worker() as worker:
+        worker._process.kill()
+        worker._process.wait()
+    assert box.see(SCAN, "scan.png", 32, 100).gray.shape == (64, 64)
+    box.close()
+
+
 def test_several_threads_share_the_pool(box: Sandbox) -> None:
     shapes: list[tuple[int, ...]] = []
 

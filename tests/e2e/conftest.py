@@ -120,12 +120,17 @@ def tiny(epochs: int) -> Config:
 @pytest.fixture(scope="session")
 def model(service: JobService) -> str:
     """The name of a finished run, whose model is in use."""
-    finished = [job for job in service.jobs() if job.status is Status.SUCCEEDED]
+    jobs = service.jobs(statuses=[Status.SUCCEEDED])
+    finished = [job for job in jobs if job.kind == "train"]
     if finished:
         return finished[0].id
-    job = service.submit(tiny(epochs=2))
+    return ended(service, service.submit(tiny(epochs=2)))
+
+
+def ended(service: JobService, job: str) -> str:
+    """The same job, once it has ended."""
     deadline = time.monotonic() + 60
-    while service.job(job).status is not Status.SUCCEEDED and time.monotonic() < deadline:
+    while not service.job(job).status.ended and time.monotonic() < deadline:
         time.sleep(0.1)
     return job
 

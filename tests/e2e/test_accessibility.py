@@ -6,7 +6,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e.conftest import Site
+from jobs.service import JobService
+from tests.e2e.conftest import Site, ended, tiny
 
 SIGNS = {"detect": "#results .notice", "train": "#curves svg", "runs": "#run-records summary"}
 
@@ -24,14 +25,28 @@ def faults(page: Page) -> list[str]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_tab_has_a_serious_violation(
-    browser: Browser, site: Site, model: str, scheme: Literal["dark", "light"]
+    browser: Browser,
+    site: Site,
+    service: JobService,
+    model: str,
+    scheme: Literal["dark", "light"],
 ) -> None:
+    second = ended(service, service.submit(tiny(epochs=1)))
+    ended(service, service.submit_import(tiny(epochs=1)))
     context = browser.new_context(viewport={"width": 1280, "height": 1000}, color_scheme=scheme)
     page = context.new_page()
     for tab, sign in SIGNS.items():
         page.goto(f"{site.url}?tab={tab}&run={model}")
         expect(page.locator(sign).first).to_be_visible()
         assert faults(page) == [], tab
+    page.goto(f"{site.url}?tab=runs&run={model}&with={second}")
+    expect(page.locator("#comparison svg")).to_have_count(3)
+    page.get_by_role("button", name="Model card").click()
+    page.get_by_role("button", name="Log and files").click()
+    assert faults(page) == []
+    page.goto(f"{site.url}?tab=data")
+    expect(page.locator("#set-details img")).to_have_count(4)
+    assert faults(page) == []
     page.goto(site.url)
     page.get_by_role("button", name="Show test images").click()
     expect(page.locator("#results .card")).to_have_count(6)

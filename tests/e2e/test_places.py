@@ -79,6 +79,7 @@ def test_every_tab_fits_its_screen_in_light_and_dark(
         ("detect", "#results"),
         ("train", "#curves svg"),
         ("runs", "#run-records summary"),
+        ("data", "#sets .panel"),
     ):
         page.goto(f"{site.url}?tab={tab}&run={model}")
         expect(page.locator(sign).first).to_be_visible()

@@ -59,7 +59,7 @@ def test_a_viewer_sees_the_page_and_may_not_train(visitor: Page, closed_site: Si
     assert "queue_training refused" in audit.read_text()
     assert not [said for said in complaints.console if "Content Security Policy" in said]
     assert complaints.outside == []
-    visitor.goto(f"{closed_site.url}logout")
+    visitor.get_by_role("link", name="Sign out").click()
     expect(visitor.get_by_label("Password")).to_be_visible()
 
 

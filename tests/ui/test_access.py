@@ -3,8 +3,10 @@
 import gc
 import json
 import logging
+import os
 import re
 import shutil
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,6 +17,8 @@ from typing import Any
 import gradio as gr
 import httpx
 import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError, AuthenticationError
 
 from jobs.service import JobService
 from medvae.errors import ConfigError
@@ -25,12 +29,14 @@ from tests.ui.test_app import free_port
 from ui.access import AUDIT_FILE, Access, open_access
 from ui.app import build_app, build_context, launch_page
 from ui.context import Context
+from ui.gate import UploadQuota
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 PASSWORDS = {"ann": "operator-secret", "bob": "viewer-secret"}
 # These only read, and so does whatever is marked as patient.
-READS = {"go_to", "fresh_data", "apply_preset", "foresee", "<lambda>"}
+READS = {"go_to", "fresh_data", "apply_preset", "settings_of_run", "foresee", "<lambda>"}
+READS |= {"models", "job_state"}  # of the public endpoints
 TRAVERSALS = ["../../../../etc/passwd", "..%2f..%2f..%2fetc%2fpasswd", "%2e%2e/%2e%2e/etc/passwd",
               "....//....//etc/passwd", "/etc/passwd", "..\\..\\etc\\passwd"]  # fmt: skip
 
@@ -96,10 +102,12 @@ def test_every_handler_either_only_shows_or_asks_for_a_role(site: Site) -> None:
             roles[name_of(function.fn)] = role_of(function.fn)
     shows = {name for name, role in roles.items() if role is None}
     for name in shows - READS:
-        assert name.startswith(("refresh_", "follow_", "show_runs")), f"{name} needs @allowed"
+        assert name.startswith(("refresh_", "follow_", "show_runs", "show_data")), (
+            f"{name} needs @allowed"
+        )
     assert {name for name, role in roles.items() if role == "viewer"} == {
         "show_files", "show_sample", "show_report_card", "open_viewer", "save_table",
-        "save_pictures",
+        "save_pictures", "detect",
     }  # fmt: skip
     assert {"queue_training", "stop_run", "use_model", "delete_run"} <= {
         name for name, role in roles.items() if role == "operator"
@@ -123,6 +131,20 @@ def test_every_handler_refuses_nobody_and_operators_work_is_refused_to_viewers(s
     assert tried > 15
     assert not site.context.service.jobs()
     assert {"stop_run refused", "delete_run refused"} <= {e["what"] for e in site.audited()}
+
+
+def test_programs_sign_in_with_the_cookie_and_have_the_same_roles(site: Site) -> None:
+    with pytest.raises(AuthenticationError, match="Please login"):
+        Client(site.address, verbose=False, analytics_enabled=False)
+    data = {"name": "bob", "password": PASSWORDS["bob"]}
+    answer = httpx.post(f"{site.address}login", data=data)
+    cookie = answer.headers["set-cookie"].partition(";")[0]
+    client = Client(
+        site.address, headers={"Cookie": cookie}, verbose=False, analytics_enabled=False
+    )
+    assert client.predict(api_name="/models") == []
+    with pytest.raises(AppError, match="sign in as operator"):
+        client.predict(preset="quick", api_name="/train")
 
 
 def routes(page: gr.Blocks) -> Iterator[tuple[str, str]]:
@@ -281,6 +303,17 @@ def test_uploads_have_quotas(
     assert said in answers[-1].text
     for file in site.context.workspace.uploads.iterdir():
         shutil.rmtree(file)
+
+
+def test_what_nobody_looked_at_goes_when_the_next_upload_comes(tmp_path: Path) -> None:
+    old, new, empty = (tmp_path / name / "scan.png" for name in ("old", "new", "empty"))
+    for file in (old, new, empty):
+        file.parent.mkdir()
+        file.write_bytes(b"" if file is empty else b"x" * 10)
+    for file, age in ((old, 700), (new, 500), (empty, 70)):
+        os.utime(file, (time.time() - age,) * 2)
+    assert UploadQuota(tmp_path).refusal("ann", "10") is None
+    assert [file.exists() for file in (old, new, empty)] == [False, True, False]
 
 
 def test_no_secret_is_in_any_log(

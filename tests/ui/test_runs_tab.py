@@ -1,6 +1,7 @@
 """The handlers of the Runs tab as plain functions on a real job table, with a real finished run."""
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import gradio as gr
@@ -13,17 +14,21 @@ from medvae.engine.score_request import ScoreRequest
 from tests.conftest import TrainedRun
 from tests.ui.conftest import STARTED, Puppet, epoch
 from ui.context import Context
-from ui.runs_tab import (
+from ui.run_actions import (
     copy_run,
     delete_run,
+    export_bundle,
     hand_out,
+    import_bundle,
     move_first,
     possible_actions,
+    rename_run,
     retry_run,
-    show_runs,
     use_model,
 )
-from ui.runs_tab import list_rows as rows_of
+from ui.run_list import Wanted
+from ui.run_list import list_rows as rows_of
+from ui.runs_tab import show_runs
 
 
 @pytest.fixture
@@ -62,7 +67,7 @@ def test_an_unknown_run_is_said_to_be_unknown(context: Context) -> None:
 
 
 def test_a_model_is_put_to_use(context: Context, finished: str) -> None:
-    assert offered(context) == ["use", "copy", "delete"]
+    assert offered(context) == ["use", "copy", "delete", "export"]
     use_model(context, finished)
     assert context.model.look().status == "ready"
     assert context.workspace.promoted.exists()
@@ -185,7 +190,107 @@ def test_a_scoring_shows_its_parts_and_then_what_it_counted(
         assert said in figures
 
 
+def ended(context: Context, puppet: Puppet, name: str, loss: float, **changes: object) -> str:
+    """A finished training whose validation loss ended where it is told to."""
+    config = Config().override({key.replace("__", "."): value for key, value in changes.items()})
+    job = context.service.submit(config, name=name)
+    puppet.begin(job, [STARTED, epoch(1, loss + 1), epoch(2, loss)])
+    puppet.end(job, Status.SUCCEEDED, result={"best_validation_loss": loss, "best_epoch": 2})
+    return job
+
+
+def test_runs_are_laid_over_each_other_and_what_differs_is_marked(
+    context: Context, puppet: Puppet
+) -> None:
+    first = ended(context, puppet, "wide", 2.0, loss__beta=2.0)
+    second = ended(context, puppet, "<b>narrow", 1.0, model__width=16)
+    third = ended(context, puppet, "plain", 3.0)
+    table, _, compared, curves, records, *_ = show_runs(
+        context, first, "", f"{second},{third},nobody,{first}"
+    )
+    assert curves == records == ""
+    assert compared.count("<svg") == 3
+    assert compared.count('class="run3"') >= 3  # a line in each chart
+    differing, same = compared.split("settings that are the same")
+    assert differing.count("<mark>") == 3  # beta twice, width once
+    assert "<mark>16</mark>" in differing
+    assert "<mark>" not in same
+    assert "&lt;b&gt;narrow" in compared
+    assert "<b>narrow" not in compared + table
+    assert f"run={first}&amp;with={third}" in compared  # takes the second one away
+    assert table.count(">remove</a>") == 2
+    assert "settings that are the same" not in "".join(show_runs(context, first, "")[:5])
+
+
+def test_the_table_offers_to_compare_trainings_with_the_chosen_one(
+    context: Context, puppet: Puppet, finished: str
+) -> None:
+    other = ended(context, puppet, "other", 1.0)
+    evaluation = context.service.submit_evaluation(finished)
+    assert f"run={finished}&amp;with={other}" in show_runs(context, finished, "")[0]
+    assert f"with={evaluation}" not in show_runs(context, finished, "")[0]
+    assert "with=" not in show_runs(context, evaluation, "")[0]
+
+
+def test_the_table_is_searched_and_ordered(context: Context, puppet: Puppet) -> None:
+    best = ended(context, puppet, "beta two", 1.0)
+    worst = ended(context, puppet, "Alpha", 3.0)
+    waiting = context.service.submit(Config(), name="gamma two")
+
+    def listed(**wanted: str) -> list[str]:
+        return [row.job.id for row in rows_of(context, wanted=Wanted(**wanted))]
+
+    assert listed() == [waiting, worst, best]
+    assert listed(words="TWO") == [waiting, best]
+    assert listed(words="two beta") == [best]
+    assert listed(words=worst) == [worst]
+    assert listed(status="succeeded") == [worst, best]
+    assert listed(order="name") == [worst, best, waiting]
+    assert listed(order="loss") == [best, worst, waiting]
+    assert "No such runs" in show_runs(context, "", "", "", "nowhere")[0]
+    chosen = show_runs(context, best, "", "", "alpha")
+    assert "beta two" in chosen[1]  # what the URL names is shown, listed or not
+
+
+def test_a_run_gets_another_name(context: Context, finished: str) -> None:
+    rename_run(context, finished, "  baseline,   seed 1 ")
+    assert context.service.job(finished).name == "baseline, seed 1"
+    with pytest.raises(gr.Error, match="needs a name"):
+        rename_run(context, finished, " ")
+    rename_run(context, "", "nothing is chosen")
+
+
+def test_the_model_card_is_shown_and_a_bundle_goes_out_and_in(
+    context: Context, finished: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "served"))
+    shown = show_runs(context, finished, "")
+    assert "### Intended use" in shown[9]
+    out = Path(export_bundle(context, gr.DownloadButton(render=False), finished))
+    assert out.name == f"{finished}.zip"
+    upload = shutil.copy(out, tmp_path / "x.zip")
+    imported = import_bundle(context, str(upload))
+    assert not Path(upload).exists()
+    job = context.service.job(imported)
+    assert job.status is Status.SUCCEEDED
+    assert job.payload == {"imported": "x.zip"}
+    table, _, figures, curves, *_ = show_runs(context, imported, "")
+    assert table.count("2 of 2 epochs") == 2
+    assert "Sensitivity" in figures
+    assert curves.count("<svg") == 3
+    use_model(context, imported)
+    assert context.model.look().run == imported
+
+
+def test_a_bad_bundle_is_refused_and_leaves_nothing(context: Context, upload: Path) -> None:
+    bad = upload / "x.zip"
+    bad.write_text("no ZIP")
+    with pytest.raises(gr.Error, match="not a ZIP"):
+        import_bundle(context, str(bad))
+    assert not bad.exists()
+    assert context.service.jobs() == []
+
+
 def offered(context: Context) -> list[str]:
-    names = ("use", "keep", "resume", "retry", "first", "copy", "cancel", "delete")
     possible = possible_actions(context, rows_of(context)[0])
-    return [name for name, is_possible in zip(names, possible, strict=True) if is_possible]
+    return [name for name, is_possible in asdict(possible).items() if is_possible]

@@ -26,6 +26,7 @@ from ui.train_form import (
     fresh_data,
     queue_sweep,
     queue_training,
+    settings_of_run,
 )
 from ui.train_tab import follow_run, stop_run
 from ui.train_views import FILM_FRAMES, film
@@ -203,3 +204,21 @@ def test_the_film_shows_a_few_epochs_with_first_and_last(
     assert drawn.count("<figure") == 1 + FILM_FRAMES
     assert "epoch 1<" in drawn
     assert "epoch 40<" in drawn
+
+
+def test_the_form_is_filled_with_the_settings_of_a_run(
+    context: Context, chest_folder: Path
+) -> None:
+    config = Config().override({"loss.beta": 3.0, "data.root": str(chest_folder)})
+    run = context.service.submit(config)
+    data, path, *values = settings_of_run(context, run)
+    assert data.value == str(chest_folder)
+    assert path.visible is False
+    assert values == values_of(config)
+    gone = context.service.submit(config.override({"data.root": "/no/such/folder"}))
+    data, path, *_ = settings_of_run(context, gone)
+    assert (data.value, path.value, path.visible) == (OTHER, "/no/such/folder", True)
+    assert settings_of_run(context, "") == gr.skip()
+    assert fresh_data(context, run) == gr.skip()
+    with pytest.raises(gr.Error, match="no job"):
+        settings_of_run(context, "nobody")

@@ -1,9 +1,10 @@
 // Keeps the URL and the page in step, and remembers light or dark. Nothing else lives here.
 (() => {
+  const PARTS = ["tab", "run", "with", "from", "set"]; // all that a link names or leaves out
   let asked = "";
   const place = () => new URLSearchParams(location.search);
 
-  // Changes part of the URL as a new entry of the history: { tab, run }.
+  // Changes part of the URL as a new entry of the history, for example { tab, run }.
   function change(parts) {
     const next = place();
     for (const [name, value] of Object.entries(parts)) {
@@ -26,9 +27,12 @@
     query: () => (asked = location.search),
     // Who moved on while the server was still answering stays where they went.
     settle: () => { if (location.search !== asked) follow(); },
+    origin: () => place().get("from") ?? "",
     show: (parts) => { change(parts); },
+    go: (parts) => { if (change(parts)) follow(); },
     confirmCancel: (run) => ask("Cancel this run? What it has learnt so far is thrown away.", run),
     confirmDelete: (run) => ask("Delete this run with its files? This cannot be undone.", run),
+    confirmStopImport: (job) => ask("Stop this import? It can be started again.", job),
     fetchOffered: () => document.querySelector("#offered-file")?.click(),
     restoreTheme: () => {
       const chosen = localStorage.getItem("medvae-theme");
@@ -51,7 +55,7 @@
     if (!target) return;
     event.preventDefault();
     const wanted = new URLSearchParams(target);
-    if (change({ tab: wanted.get("tab"), run: wanted.get("run") })) follow();
+    if (change(Object.fromEntries(PARTS.map((name) => [name, wanted.get(name)])))) follow();
   });
 
   window.addEventListener("popstate", follow);
