@@ -203,7 +203,7 @@ def test_ctrl_c_saves_and_the_same_command_ends_with_the_same_weights(tmp_path: 
     )
     assert process.stdout is not None
     for printed in process.stdout:
-        if printed.startswith("epoch  5"):
+        if printed.startswith("epoch   5"):
             process.send_signal(signal.SIGINT)
             break
     begun = time.monotonic()

@@ -285,7 +285,8 @@ def test_weights_that_are_none_are_refused(
 
 def test_a_calibration_of_another_size_is_refused(trained: TrainedRun, tmp_path: Path) -> None:
     content = checkpoint.load(trained.best, "model")
-    odd = {**content["calibration"], "residual_mean": torch.zeros(1)}
+    healthy = content["calibration"]["healthy"]
+    odd = {**content["calibration"], "healthy": {**healthy, "field": torch.zeros(1)}}
     checkpoint.save(tmp_path / "odd.pth", "model", {**content, "calibration": odd})
     with pytest.raises(CheckpointError, match="calibration does not fit"):
         AnomalyDetector.load(tmp_path / "odd.pth", "cpu")
