@@ -13,21 +13,10 @@ from medvae.config import Config
 from medvae.data.baselines import BASELINES
 from medvae.engine.calibration import Calibration
 from medvae.engine.evaluation import Evaluation
-<<<<<<< HEAD
 from medvae.engine.labels import WORDS
 from medvae.engine.scores import DEFAULT_SCORE
 
 NAME = "MODEL_CARD.md"
-=======
-from medvae.engine.scores import DEFAULT_SCORE, LABELS
-
-NAME = "MODEL_CARD.md"
-_SCORES = {
-    **LABELS,
-    "brightness": "trivial baseline: mean brightness",
-    "smoothness": "trivial baseline: lack of fine detail",
-}
->>>>>>> quality
 _USE = """\
 ## Intended use
 
