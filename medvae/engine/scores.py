@@ -109,7 +109,7 @@ SCORES: dict[str, ScoreFunction] = {
     "patches": patches,
 }
 NEED_PATCH_HEAD = ("regions", "patches")
-COMBINED = ("residual", "shape", "bands", "latent", "features", "regions", "patches")
+COMBINED = ("residual", "bands", "latent", "features", "regions", "patches")
 DEFAULT_SCORE = "combined"
 
 
