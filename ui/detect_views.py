@@ -68,11 +68,14 @@ def tray(target_fpr: float, healthy: Sequence[float]) -> str:
 
 def summary(seen: Sequence[Look], total: int) -> str:
     """ "3 images: 1 unusual, 2 within the healthy range"."""
-    unusual = sum(look.detection.unusual for look in seen)
+    chests = [look.detection for look in seen if look.detection.is_chest]
+    unusual = sum(detection.unusual for detection in chests)
     parts = [
         f'<b class="count-unusual">{unusual}</b> unusual',
-        f'<b class="count-usual">{len(seen) - unusual}</b> within the healthy range',
+        f'<b class="count-usual">{len(chests) - unusual}</b> within the healthy range',
     ]
+    if len(chests) < len(seen):
+        parts.append(f"<b>{len(seen) - len(chests)}</b> that look like no chest X-ray")
     if len(seen) < total:
         parts.append(f"<b>{total - len(seen)}</b> could not be read")
     return f"{count(total, 'image')}: " + ", ".join(parts)
@@ -102,9 +105,12 @@ def card(look: Look, index: int, validation_images: int) -> str:
         for caption, meaning, pixels in pictures
     )
     style = "unusual" if detection.unusual else "usual"
+    judged = f'data-p="{detection.p_value:.6f}" '
+    if detection.warning:
+        style, judged = "failed", ""  # no verdict, whatever the accepted share of false alarms
     return (
         f'<article class="card {style}" aria-label="{name}: {verdict}" data-index="{index}" '
-        f'data-p="{detection.p_value:.6f}" data-score="{detection.score:.6g}" data-name="{name}">'
+        f'{judged}data-score="{detection.score:.6g}" data-name="{name}">'
         f'<button class="triptych" data-look="{index}" aria-label="Look closely at {name}">'
         f'{figures}</button><div class="finding">'
         f'<p class="verdict"><i class="dot"></i><span>{verdict}</span></p>'
@@ -247,6 +253,8 @@ def _row(look: Look, index: int) -> str:
     detection = look.detection
     scores = "".join(f'<td class="number">{value:,.2f}</td>' for value in detection.scores.values())
     verdict = "unusual" if detection.unusual else "within range"
+    if detection.warning:
+        verdict = "not a chest?"
     return (
         f'<tr data-of="{index}"><td>{escape(detection.name)}</td>'
         f'<td class="row-verdict">{verdict}</td>{scores}'

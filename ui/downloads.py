@@ -44,7 +44,7 @@ def score_csv(results: Results, target_fpr: float) -> Download:
     scores = list(seen.detection.scores) if seen else []
     columns = ["image", "label", "verdict", "p_value", *scores, "target_fpr", "model", "made"]
     text = io.StringIO()
-    table = csv.DictWriter(text, [*columns, "error", "notice"], restval="")
+    table = csv.DictWriter(text, [*columns, "warning", "error", "notice"], restval="")
     table.writeheader()
     common = {"model": results.model.run, "made": _made(results), "notice": NOTICE}
     for look in results.looks:
@@ -94,7 +94,8 @@ def _csv_row(look: Look | Unreadable, target_fpr: float) -> dict[str, object]:
     return {
         "image": _plain(detection.name),
         "label": look.truth or "",
-        "verdict": verdict,
+        "verdict": "" if detection.warning else verdict,
+        "warning": detection.warning,
         "p_value": f"{detection.p_value:.6f}",
         "target_fpr": target_fpr,
         **{name: f"{value:.6g}" for name, value in detection.scores.items()},

@@ -14,6 +14,7 @@ from ui.plots import histogram, short
 from ui.results import Results
 from ui.views import NOTICE, panel
 
+MOST_REGIONS = 5
 MAPS = {
     "z": "z-score: brighter or darker than healthy",
     "difference": "absolute difference",
@@ -78,6 +79,9 @@ def _verdict(results: Results, look: Look) -> str:
     style, verdict = (
         ("unusual", "Unusual") if detection.unusual else ("usual", "Within the healthy range")
     )
+    words = rarity(detection.p_value, results.model.validation_images)
+    if detection.warning:
+        style, verdict, words = "failed", "Not a chest X-ray?", f"It {escape(detection.warning)}"
     truth = f" ({TRUTH_WORDS[look.truth]})" if look.truth else ""
     chart = histogram(
         "Scores of healthy validation images",
@@ -86,13 +90,26 @@ def _verdict(results: Results, look: Look) -> str:
         {"threshold": detection.threshold, "this image": detection.score},
     )
     return (
-        f'<div class="{style}" data-p="{detection.p_value:.6f}"><p class="verdict">'
+        f'<div class="{style}"><p class="verdict">'
         f'<i class="dot"></i><span>{verdict}</span></p>'
-        f"<p>{rarity(detection.p_value, results.model.validation_images)}{truth}.</p></div>"
+        f"<p>{words}{truth}.</p></div>{_regions(look)}"
         f"{legend(detection.pixel_threshold)}"
         f'<p class="meta">Absolute difference: dark red to white at {DIFFERENCE_SCALE:g} of the '
         f"gray scale, the same for every image.</p>{chart}"
     )
+
+
+def _regions(look: Look) -> str:
+    """Where the map leaves what healthy pixels show: how large, and how far."""
+    regions = look.detection.regions[:MOST_REGIONS]
+    if not regions:
+        return "<p>No region stands out.</p>"
+    listed = "".join(
+        f"<li>{'brighter' if region.mean_z > 0 else 'darker'} than healthy over "
+        f"{100 * region.area:.1f} % of the image, mean z {region.mean_z:+.1f}</li>"
+        for region in regions
+    )
+    return f'<ol class="regions">{listed}</ol>'
 
 
 def _scores(results: Results, look: Look) -> str:
