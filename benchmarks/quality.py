@@ -72,7 +72,8 @@ def test_figures(detector: AnomalyDetector, images: ImageSet, test: Split) -> Fi
 def detection_cost(detector: AnomalyDetector, pixels: np.ndarray, turns: int = 7) -> Figures:
     """Seconds for a batch: all of detection, and the plain VAE's forward pass with its scores."""
     batch = pixels[:64]
-    plain = VAE(Config.load("reference").model).eval()
+    size = {"model.image_size": detector.config.model.image_size}
+    plain = VAE(Config.load("reference").override(size).model).eval()
     tensor = torch.from_numpy(batch).unsqueeze(1).float() / 255
     ours, theirs = [], []
     for _ in range(turns):
