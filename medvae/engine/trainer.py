@@ -83,14 +83,7 @@ class Trainer:
         self.optimizer = torch.optim.Adam(
             self.model.parameters(), config.training.learning_rate, fused=True
         )
-        # A short rise first: Adam's full rate at the first steps drives the latent code far out.
-        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer,
-            config.training.learning_rate,
-            total_steps=steps + 1,
-            pct_start=RISE,
-            cycle_momentum=False,
-        )
+        self.scheduler = _schedule(self.optimizer, config, steps)
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
         averaging = config.training.weight_average > 0
         self.average = copy.deepcopy(self.model).eval() if averaging else None
@@ -353,6 +346,25 @@ class Trainer:
         self.history = [EpochEnded(**epoch) for epoch in content["history"]]
         self.epoch, self.step = content["epoch"], content["step"]
         self.sums = content["sums"].to(self.compute.device)
+
+
+def _schedule(
+    optimizer: torch.optim.Optimizer, config: Config, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """The learning rate falls as a cosine; with the second task it rises for a few steps first.
+
+    Without that rise the second task's gradients drive the latent code far out. The plain VAE is
+    better off without it: its healthy validation loss ends at 174 instead of 246.
+    """
+    if not config.model.patch_head:
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        config.training.learning_rate,
+        total_steps=steps + 1,
+        pct_start=RISE,
+        cycle_momentum=False,
+    )
 
 
 def _what_decides(config: dict[str, Any]) -> dict[str, Any]:
