@@ -1,13 +1,17 @@
 """Which chip does the arithmetic, in which number format. Apple's GPU first."""
 
 import contextlib
+import logging
 import platform
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from medvae.errors import DeviceError
+
+logger = logging.getLogger(__name__)
 
 # Share of a GPU's free memory that decoded images may take; the rest belongs to the arithmetic.
 RESIDENT_SHARE = 0.4
@@ -19,11 +23,60 @@ class Compute:
 
     device: torch.device
     precision: str  # fp32, bf16 or fp16
+    contiguous: bool = False  # also where channels_last would be possible
+    compiled: bool = False  # the network of a training step, by torch.compile
 
     @property
     def channels_last(self) -> bool:
         """Never on MPS: its batch-norm gradients are silently wrong there (pytorch#175189)."""
-        return self.device.type != "mps"
+        return self.device.type != "mps" and not self.contiguous
+
+    @property
+    def format(self) -> str:
+        """For people: 'bf16, channels last, compiled'."""
+        layout = "channels last" if self.channels_last else "contiguous"
+        return f"{self.precision}, {layout}" + ", compiled" * self.compiled
+
+    @property
+    def precisions(self) -> list[str]:
+        """The number formats that the device can compute in."""
+        bf16 = ["bf16"] if _has_bf16(self.device) else []
+        fp16 = ["fp16"] if self.device.type != "cpu" else []
+        return ["fp32", *bf16, *fp16]
+
+    def choice(self) -> dict[str, Any]:
+        """Plain values for a checkpoint, which `as_chosen` reads."""
+        return {
+            "device": self.device.type,
+            "precision": self.precision,
+            "contiguous": self.contiguous,
+            "compiled": self.compiled,
+        }
+
+    def as_chosen(self, choice: dict[str, Any]) -> "Compute":
+        """This device as a run used it before; on a device of another kind the choice is void."""
+        if choice["device"] != self.device.type:
+            logger.warning("begun on %s, now on %s: %s", choice["device"], self.name, self.format)
+            return self
+        return replace(self, **{k: v for k, v in choice.items() if k != "device"})
+
+    def compiled_network(self, network: torch.nn.Module) -> Callable[..., Any]:
+        """The network as one program, replayed as a CUDA graph where there is CUDA; or as it is."""
+        if not self.compiled:
+            return network
+        mode = "reduce-overhead" if self.device.type == "cuda" else "default"
+        program: Callable[..., Any] = torch.compile(network, mode=mode, dynamic=False)
+        return program
+
+    def begin_step(self) -> None:
+        """Tell a CUDA graph that what the last step computed is no longer needed."""
+        if self.compiled and self.device.type == "cuda":
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+
+    def wait(self) -> None:
+        """Until the device has done all that it was asked."""
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize(self.device)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The context for forward passes; does nothing in fp32."""
@@ -58,14 +111,14 @@ class Compute:
 
 
 def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
-    """Resolve `auto`: MPS if it is there, else CUDA, else the CPU; bf16 where it is a gain.
+    """Resolve `auto`: MPS if it is there, else CUDA, else the CPU; bf16 where it is a likely gain.
 
     Raises `DeviceError` when a device is asked for by name and is not there, or cannot do the
     precision.
     """
     chosen = _choose_device(device)
     if precision == "auto":
-        precision = "bf16" if _gains_from_bf16(chosen) else "fp32"
+        precision = "bf16" if chosen.type != "mps" and _has_bf16(chosen) else "fp32"
     if precision == "fp16" and chosen.type == "cpu":
         raise DeviceError("precision fp16 needs a GPU; on the CPU use bf16 or fp32")
     return Compute(chosen, precision)
@@ -94,7 +147,10 @@ def _choose_device(name: str) -> torch.device:
     return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
 
 
-def _gains_from_bf16(device: torch.device) -> bool:
+def _has_bf16(device: torch.device) -> bool:
+    """Whether its chip multiplies bfloat16, instead of taking a detour."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "mps":
+        return torch.backends.mps.is_macos_or_newer(14, 0)
     return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from torch.utils._pytree import tree_map_only
 
 import medvae
 from medvae.atomic import replacing
@@ -100,6 +101,14 @@ def weights_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
         name: tensor.detach().to("cpu", copy=True).contiguous()
         for name, tensor in model.state_dict().items()
     }
+
+
+def snapshot(state: dict[str, Any]) -> dict[str, Any]:
+    """A copy on the CPU of all tensors in nested plain values, which later steps do not change."""
+    copied: dict[str, Any] = tree_map_only(
+        torch.Tensor, lambda tensor: tensor.detach().to("cpu", copy=True), state
+    )
+    return copied
 
 
 def _check_archive(file: BinaryIO, name: str) -> None:

@@ -4,10 +4,9 @@ Everything random follows from the seed and the step number, and the resume poin
 the rest, so that an interrupted run goes on exactly as it would have.
 """
 
-import copy
 import math
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from medvae.data.loader import HealthyLoaders
 from medvae.device import Compute
 from medvae.engine import checkpoint
 from medvae.engine.attempts import RESUME_POINT
+from medvae.engine.background import Background
 from medvae.engine.events import (
     CheckpointSaved,
     EpochEnded,
@@ -30,15 +30,15 @@ from medvae.engine.events import (
     ShouldStop,
     Stop,
 )
-from medvae.engine.patch_task import Exam, PatchTask
+from medvae.engine.learner import Learner
+from medvae.engine.patch_task import PatchTask
 from medvae.engine.samples import SAMPLES, draw_samples
 from medvae.errors import MedVAEError
-from medvae.model.loss import LossParts, VAELoss, patch_error
-from medvae.model.vae import VAE, VAEOutput
+from medvae.model.loss import LossParts
+from medvae.model.vae import VAE
 from medvae.telemetry import Telemetry, Waited
 
 PROGRESS_EVERY = 0.5  # seconds; reading the sums is the only wait for the device inside an epoch
-RISE = 0.08  # share of the steps in which the learning rate rises to its peak
 NOISE_STREAM = 500_009  # sets the reparameterisation noise apart from the augmentation's draws
 
 
@@ -73,26 +73,23 @@ class Trainer:
         self.loaders = loaders
         self.compute = compute
         self.folder = folder
-        torch.manual_seed(config.training.seed)
-        self.model = VAE(config.model)
-        compute.place(self.model)
         self.world = loaders.train.world
-        self.network = self.world.network(self.model)  # the same weights, for training steps
-        self.loss = VAELoss(config.loss)
-        steps = loaders.train.steps_per_epoch * config.training.epochs
-        self.optimizer = torch.optim.Adam(
-            self.model.parameters(), config.training.learning_rate, fused=True
-        )
-        self.scheduler = _schedule(self.optimizer, config, steps)
-        self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
-        averaging = config.training.weight_average > 0
-        self.average = copy.deepcopy(self.model).eval() if averaging else None
+        self.learner = self._new_learner()
         self.task = PatchTask(config.patch, loaders.train) if config.model.patch_head else None
         self.best = Best()
         self.history: list[EpochEnded] = []
         self.epoch = 0  # epochs finished
         self.step = 0  # steps finished within the current epoch
         self.sums = torch.zeros(3, device=compute.device)  # loss, mse, kld over those steps
+
+    def _new_learner(self) -> Learner:
+        steps = self.loaders.train.steps_per_epoch * self.config.training.epochs
+        return Learner(self.config, self.compute, steps, self.world)
+
+    @property
+    def model(self) -> VAE:
+        """In training; see `Learner.judged` for the weights that count."""
+        return self.learner.model
 
     @property
     def resume_point(self) -> Path:
@@ -111,15 +108,18 @@ class Trainer:
         on_event(self._started())
         begun = self._saved_at = time.monotonic()
         stopped: Stop | None = None
-        with Telemetry(self.compute) as self.telemetry:
+        self.files: Background[SamplesDrawn | CheckpointSaved] = Background()
+        with Telemetry(self.compute) as self.telemetry, self.files:
             while self.epoch < training.epochs and stopped is None:
                 stopped = self._run_epoch(on_event, should_stop)
-        if stopped is Stop.KEEP:
-            self._validate_and_compare(self.epoch + 1)
-            if not self.best.weights:
-                raise self._diverged()
-        if stopped is not Stop.CANCEL:
-            self._save(on_event)
+            if stopped is Stop.KEEP:
+                self._validate_and_compare(self.epoch + 1)
+                if not self.best.weights:
+                    raise self._diverged()
+            if stopped is not Stop.CANCEL:
+                self._save()
+            for written in self.files.wait():
+                on_event(written)
         on_event(
             RunEnded(stopped, self.epoch, self.best.epoch, self.best.loss, time.monotonic() - begun)
         )
@@ -140,7 +140,9 @@ class Trainer:
                 on_event(self._progress(steps_per_second, images_in_turn.seconds / (now - begun)))
                 reported = now
             if now - self._saved_at >= self.config.training.save_every_seconds:
-                self._save(on_event)
+                self._save()
+            for written in self.files.finished():
+                on_event(written)
             stop = should_stop()
             if stop is not None:
                 return stop
@@ -157,46 +159,8 @@ class Trainer:
             device=self.compute.device,
         )
         exam = self.task.set(images, generator, batch) if self.task else None
-        with self.compute.autocast():
-            output = self.network(exam.images if exam else images, self.world.part(noise))
-        beta = self.loss.beta_at(global_step / train.steps_per_epoch)
-        parts = self._loss(output, images, exam, beta)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self.world.weigh(parts.loss, len(images), batch)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.scheduler.step()
-        self._average(global_step)
-        return parts
-
-    def _loss(
-        self, output: VAEOutput, images: Tensor, exam: Exam | None, beta: float | None = None
-    ) -> LossParts:
-        """MSE + beta × KLD, and the patch map's error where there is a second task."""
-        if exam is None:
-            return self.loss(output, images, beta)
-        parts = self.loss(output, exam.clean, beta)
-        second = self.config.patch.weight * patch_error(output, exam.changed)
-        return parts._replace(loss=parts.loss + second)
-
-    @torch.no_grad()
-    def _average(self, global_step: int) -> None:
-        """Move the averaged weights towards the current ones; faster in the first steps."""
-        if self.average is None:
-            return
-        decay = min(self.config.training.weight_average, global_step / (global_step + 10))
-        current = self.model.state_dict()
-        for name, value in self.average.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(current[name], 1 - decay)
-            else:
-                value.copy_(current[name])
-
-    @property
-    def judged(self) -> VAE:
-        """The weights that count: the averaged ones where there are any."""
-        return self.model if self.average is None else self.average
+        beta = self.learner.loss.beta_at(global_step / train.steps_per_epoch)
+        return self.learner.step(images, exam, self.world.part(noise), beta, batch, global_step)
 
     def _finish_epoch(self, on_event: OnEvent, steps: int, begun: float) -> None:
         trained = time.monotonic() - begun
@@ -224,7 +188,7 @@ class Trainer:
         self.history.append(ended)
         on_event(ended)
         if self.world.leads:
-            on_event(SamplesDrawn(self.epoch, str(self._draw_samples())))
+            self._draw_samples()
 
     def _diverged(self) -> MedVAEError:
         return MedVAEError(
@@ -237,14 +201,14 @@ class Trainer:
         is_best = means[0] < self.best.loss
         if is_best:
             self.best = Best(
-                means[0], epoch, means[1] + means[2], checkpoint.weights_of(self.judged)
+                means[0], epoch, means[1] + means[2], checkpoint.weights_of(self.learner.judged)
             )
         return means, is_best
 
     @torch.inference_mode()
     def _validate(self) -> list[float]:
         """Mean loss at the final beta, MSE and KLD over the validation images, through mu."""
-        model = self.judged.eval()
+        model = self.learner.judged.eval()
         sums = torch.zeros(3, device=self.compute.device)
         for index, batch in enumerate(self.loaders.validation.ordered()):
             images = self.world.part(batch)
@@ -252,17 +216,21 @@ class Trainer:
             exam = self.task.set(images, generator, len(batch)) if self.task else None
             with self.compute.autocast():
                 output = model(exam.images if exam else images)
-            sums += self.world.total(self._loss(output, images, exam), len(images))
+            sums += self.world.total(self.learner.judge(output, images, exam), len(images))
         means: list[float] = (sums / len(self.loaders.validation.dataset)).tolist()
         return means
 
     @torch.inference_mode()
-    def _draw_samples(self) -> Path:
+    def _draw_samples(self) -> None:
         images = next(self.loaders.validation.ordered())[:SAMPLES]
         with self.compute.autocast():
-            reconstructions = self.judged.eval()(images).reconstruction
-        path = self.folder / "samples" / f"epoch_{self.epoch:04d}.png"
-        return draw_samples(images, reconstructions, path)
+            reconstructions = self.learner.judged.eval()(images).reconstruction.cpu()
+        epoch, path = self.epoch, self.folder / "samples" / f"epoch_{self.epoch:04d}.png"
+
+        def write() -> SamplesDrawn:
+            return SamplesDrawn(epoch, str(draw_samples(images.cpu(), reconstructions, path)))
+
+        self.files.put(path.name, write)
 
     def _started(self) -> RunStarted:
         train = self.loaders.train
@@ -298,26 +266,27 @@ class Trainer:
             None if device.memory is None else device.memory / 2**20,
         )
 
-    def _save(self, on_event: OnEvent) -> None:
+    def _save(self) -> None:
+        """Have a resume point written, of this moment."""
         if not self.world.leads:
             return
         content = {
             "config": self.config.model_dump(),
-            "precision": self.compute.precision,
-            "weights": checkpoint.weights_of(self.model),
-            "average": checkpoint.weights_of(self.average) if self.average else None,
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
-            "scaler": self.scaler.state_dict(),
+            "compute": self.compute.choice(),
+            **checkpoint.snapshot(self.learner.state()),
             "best": asdict(self.best),
             "history": [asdict(epoch) for epoch in self.history],
             "epoch": self.epoch,
             "step": self.step,
-            "sums": self.sums.cpu(),
+            "sums": self.sums.tolist(),
         }
-        checkpoint.save(self.resume_point, "resume point", content)
+
+        def write() -> CheckpointSaved:
+            checkpoint.save(self.resume_point, "resume point", content)
+            return CheckpointSaved(str(self.resume_point))
+
+        self.files.put(RESUME_POINT, write)
         self._saved_at = time.monotonic()
-        on_event(CheckpointSaved(str(self.resume_point)))
 
     def _check_same_start(self) -> None:
         mine = f"epoch {self.epoch + 1}, step {self.step}"
@@ -335,36 +304,13 @@ class Trainer:
                 f"{self.resume_point}: belongs to a run with another configuration; "
                 "start a new run instead"
             )
-        self.compute = replace(self.compute, precision=content["precision"])
-        self.model.load_state_dict(content["weights"])
-        if self.average is not None:
-            self.average.load_state_dict(content["average"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.scheduler.load_state_dict(content["scheduler"])
-        self.scaler.load_state_dict(content["scaler"])
+        self.compute = self.compute.as_chosen(content["compute"])
+        self.learner = self._new_learner()
+        self.learner.restore(content)
         self.best = Best(**content["best"])
         self.history = [EpochEnded(**epoch) for epoch in content["history"]]
         self.epoch, self.step = content["epoch"], content["step"]
-        self.sums = content["sums"].to(self.compute.device)
-
-
-def _schedule(
-    optimizer: torch.optim.Optimizer, config: Config, steps: int
-) -> torch.optim.lr_scheduler.LRScheduler:
-    """The learning rate falls as a cosine; with the second task it rises for a few steps first.
-
-    Without that rise the second task's gradients drive the latent code far out. The plain VAE is
-    better off without it: its healthy validation loss ends at 174 instead of 246.
-    """
-    if not config.model.patch_head:
-        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    return torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        config.training.learning_rate,
-        total_steps=steps + 1,
-        pct_start=RISE,
-        cycle_momentum=False,
-    )
+        self.sums = torch.tensor(content["sums"], device=self.compute.device)
 
 
 def _what_decides(config: dict[str, Any]) -> dict[str, Any]:

@@ -71,6 +71,10 @@ def test_the_averaged_weights_are_the_ones_kept(data, tmp_path):
     trainer = Trainer(config, loaders, compute, tmp_path)
     trainer.fit(ignore, never)
     name = "to_mu.weight"
-    assert trainer.average is not None
-    assert torch.equal(trainer.average.state_dict()[name], trainer.judged.state_dict()[name])
-    assert not torch.equal(trainer.model.state_dict()[name], trainer.judged.state_dict()[name])
+    assert trainer.learner.average is not None
+    assert torch.equal(
+        trainer.learner.average.state_dict()[name], trainer.learner.judged.state_dict()[name]
+    )
+    assert not torch.equal(
+        trainer.model.state_dict()[name], trainer.learner.judged.state_dict()[name]
+    )

@@ -30,7 +30,7 @@ from medvae.engine.events import (
 )
 from medvae.engine.scores import View, measure
 from medvae.engine.trainer import FitResult, Trainer
-from medvae.errors import MedVAEError
+from medvae.errors import CheckpointError, MedVAEError
 from tests.engine.conftest import CPU, MakeTrainer, stop_after
 
 
@@ -46,7 +46,9 @@ def assert_same_end(one: tuple[Trainer, FitResult], other: tuple[Trainer, FitRes
     ):
         assert first.keys() == second.keys()
         assert [name for name in first if not torch.equal(first[name], second[name])] == []
-    moments = [tree_leaves(trainer.optimizer.state_dict()["state"]) for trainer, _ in (one, other)]
+    moments = [
+        tree_leaves(trainer.learner.optimizer.state_dict()["state"]) for trainer, _ in (one, other)
+    ]
     assert all(torch.equal(a, b) for a, b in zip(*moments, strict=True))
     assert one[1].best.epoch == other[1].best.epoch
     timeless = [
@@ -98,7 +100,7 @@ def test_the_validation_loss_is_that_of_the_final_beta_through_the_mean(
     model = load_model(trainer.config, result.best.weights, Path("weights"), CPU)
     images = torch.cat(list(trainer.loaders.validation.ordered()))
     with torch.inference_mode():
-        parts = trainer.loss(model(images), images)
+        parts = trainer.learner.loss(model(images), images)
     ended = result.history[0]
     assert ended.validation_loss == pytest.approx(float(parts.loss), rel=1e-5)
     assert ended.validation_loss == pytest.approx(
@@ -164,9 +166,11 @@ def test_events_come_in_order_and_say_what_happened(
     assert (ended.stopped, ended.epochs_run) == (None, 2)
     assert (ended.best_epoch, ended.best_validation_loss) == (result.best.epoch, result.best.loss)
 
-    an_epoch = [Progress] * steps + [EpochEnded, SamplesDrawn]
-    middle = [type(event) for event in events[1:-1] if not isinstance(event, CheckpointSaved)]
-    assert middle == an_epoch * 2
+    files = (CheckpointSaved, SamplesDrawn)  # told when they are written, which nobody waits for
+    middle = [type(event) for event in events[1:-1] if not isinstance(event, files)]
+    assert middle == ([Progress] * steps + [EpochEnded]) * 2
+    for drawn in (event for event in events if isinstance(event, SamplesDrawn)):
+        assert events.index(result.history[drawn.epoch - 1]) < events.index(drawn)
     progress = [event for event in events if isinstance(event, Progress)]
     assert [(event.epoch, event.step) for event in progress] == [
         (epoch, step) for epoch in (1, 2) for step in range(1, steps + 1)
@@ -270,6 +274,27 @@ def test_a_run_paused_again_and_again_still_ends_the_same(make_trainer: MakeTrai
         if result.stopped is None:
             break
     assert_same_end(whole, (trainer, result))
+
+
+def test_a_resume_point_that_cannot_be_written_ends_the_run(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(**{"training.save_every_seconds": 1e-9, "training.epochs": 10_000})
+
+    def stand_in_the_way(event: Event) -> None:
+        if isinstance(event, RunStarted):
+            (trainer.resume_point / "occupied").mkdir(parents=True)
+
+    with pytest.raises(CheckpointError, match="not written"):
+        trainer.fit(stand_in_the_way, never)
+
+
+def test_a_resume_point_is_of_the_moment_it_was_asked_for(make_trainer: MakeTrainer) -> None:
+    """Steps made while it is written do not get into it."""
+    trainer = make_trainer()
+    before = weights(trainer)
+    state = checkpoint.snapshot(trainer.learner.state())
+    trainer.fit(ignore, stop_after(2, Stop.CANCEL))
+    assert all(torch.equal(state["weights"][name], before[name]) for name in before)
+    assert not all(torch.equal(value, before[name]) for name, value in weights(trainer).items())
 
 
 def test_a_run_killed_between_two_resume_points_goes_on_from_the_last_one(
