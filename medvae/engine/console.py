@@ -5,7 +5,15 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-from medvae.engine.events import EpochEnded, Event, Preparing, Progress, RunEnded, RunStarted
+from medvae.engine.events import (
+    EpochEnded,
+    Event,
+    FormatChosen,
+    Preparing,
+    Progress,
+    RunEnded,
+    RunStarted,
+)
 
 
 class ConsoleProgress:
@@ -29,6 +37,9 @@ class ConsoleProgress:
     def __call__(self, event: Event) -> None:
         if isinstance(event, Preparing):
             self._show(event.stage, event.done, event.total, "images")
+        elif isinstance(event, FormatChosen):
+            tried = "; ".join(f"{name}: {found}" for name, found in event.tried.items())
+            self._say(f"trains in {event.format} ({tried})")
         elif isinstance(event, RunStarted):
             self._say(
                 f"{event.device}, {event.precision}: {event.parameters:,} parameters, "

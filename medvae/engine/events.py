@@ -6,7 +6,7 @@ The trainer hands them to one callable and neither knows nor cares who listens.
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, get_args
 
 
 class Stop(str, Enum):
@@ -31,6 +31,14 @@ class Preparing:
     stage: str
     done: int
     total: int
+
+
+@dataclass(frozen=True)
+class FormatChosen:
+    """How the run will compute, such as "bf16, channels last", and what came of each candidate."""
+
+    format: str
+    tried: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,16 @@ class RunEnded:
     seconds: float
 
 
-Event = Preparing | RunStarted | Progress | EpochEnded | SamplesDrawn | CheckpointSaved | RunEnded
+Event = (
+    Preparing
+    | FormatChosen
+    | RunStarted
+    | Progress
+    | EpochEnded
+    | SamplesDrawn
+    | CheckpointSaved
+    | RunEnded
+)
 OnEvent = Callable[[Event], None]
 ShouldStop = Callable[[], Stop | None]
 MayPublish = Callable[[], bool]  # asked once, right before a finished model is put in its place
@@ -128,9 +145,7 @@ def always() -> bool:
     return True
 
 
-_KINDS = {cls.__name__: cls for cls in (
-    Preparing, RunStarted, Progress, EpochEnded, SamplesDrawn, CheckpointSaved, RunEnded
-)}  # fmt: skip
+_KINDS = {cls.__name__: cls for cls in get_args(Event)}
 
 
 def to_record(event: Event) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from medvae.data.loader import HealthyLoaders, XRayLoader, build_healthy_loaders
 from medvae.data.sources import resolve_root
 from medvae.data.splits import Split, from_manifest, read_manifest, split
 from medvae.data.survey import make_survey
-from medvae.device import choose_compute
+from medvae.device import Compute, choose_compute
 from medvae.distributed import ALONE, World
 from medvae.engine import attempts, checkpoint
 from medvae.engine.audit import audit
@@ -43,6 +43,7 @@ from medvae.engine.report import most_confident_mistakes, write_report
 from medvae.engine.report_card import IMAGES, draw_report_card
 from medvae.engine.scores import DEFAULT_SCORE
 from medvae.engine.trainer import FitResult, Trainer
+from medvae.engine.tuning import Tuning
 from medvae.errors import CheckpointError, DataError, LeakError
 from medvae.workspace import Workspace
 
@@ -156,12 +157,17 @@ def _train(
         augment=training.augment,
         world=world,
     )
-    fitted = Trainer(config, loaders, compute, attempt).fit(on_event, should_stop)
+    if training.precision == "auto":
+        resumes = (attempt / attempts.RESUME_POINT).exists()
+        compute = _fastest(config, loaders, compute, resumes, on_event)
+    trainer = Trainer(config, loaders, compute, attempt)
+    fitted = trainer.fit(on_event, should_stop)
     world.leave()
     if fitted.stopped in (Stop.CANCEL, Stop.PAUSE) or not world.leads:
         return TrainingOutcome(fitted.stopped)
     _begin("Calibrating on healthy validation images", on_event, should_stop)
     content = _model_content(config, folder.name, fitted, loaders, images, divided)
+    content["compute"] = trainer.compute.choice()
     if any(record.label == "sick" for record in divided.test):
         _begin("Evaluating on the test set", on_event, should_stop)
         detector = AnomalyDetector(content, config, folder / BEST, choose_compute("auto", "fp32"))
@@ -174,6 +180,26 @@ def _train(
     attempts.publish(attempt, folder)
     attempts.clear(folder)
     return _outcome(folder, content, workspace, fitted.stopped)
+
+
+def _fastest(
+    config: Config,
+    loaders: HealthyLoaders,
+    compute: Compute,
+    resumes: bool,
+    on_event: OnEvent,
+) -> Compute:
+    """The device in the format that trains fastest, which the first process finds out for all.
+
+    A run that is resumed keeps the format it began in, which its resume point knows.
+    """
+    world, choice = loaders.train.world, compute.choice()
+    if world.leads and not resumes:
+        on_event(Preparing("Choosing the number format", 0, 1))
+        tuning = Tuning(config, loaders, compute)
+        on_event(tuning.run())
+        choice = tuning.best.compute.choice()
+    return compute.as_chosen(json.loads(world.told("format", json.dumps(choice))))
 
 
 def run_evaluation(
