@@ -63,6 +63,7 @@ def tiny_config(seed: int) -> Config:
             "training.augment": True,
             "training.seed": seed,
             "training.device": "cpu",
+            "training.precision": "fp32",  # the same in every run, so that weights can be compared
             "training.save_every_seconds": 0.05,
         }
     )

@@ -34,6 +34,7 @@ from medvae.engine.learner import Learner
 from medvae.engine.patch_task import PatchTask
 from medvae.engine.samples import SAMPLES, draw_samples
 from medvae.errors import MedVAEError
+from medvae.memory import freed_memory_kept
 from medvae.model.loss import LossParts
 from medvae.model.vae import VAE
 from medvae.telemetry import Telemetry, Waited
@@ -109,7 +110,8 @@ class Trainer:
         begun = self._saved_at = time.monotonic()
         stopped: Stop | None = None
         self.files: Background[SamplesDrawn | CheckpointSaved] = Background()
-        with Telemetry(self.compute) as self.telemetry, self.files:
+        memory = freed_memory_kept(self.compute.device)
+        with memory, Telemetry(self.compute) as self.telemetry, self.files:
             while self.epoch < training.epochs and stopped is None:
                 stopped = self._run_epoch(on_event, should_stop)
             if stopped is Stop.KEEP:

@@ -94,13 +94,13 @@ def reparameterise(mu: Tensor, logvar: Tensor, noise: Tensor) -> Tensor:
 
 def _down(channels_in: int, channels_out: int, refine: bool) -> nn.Sequential:
     strided = nn.Conv2d(channels_in, channels_out, kernel_size=4, stride=2, padding=1, bias=False)
-    stage = nn.Sequential(strided, nn.BatchNorm2d(channels_out), nn.LeakyReLU(0.2))
+    stage = nn.Sequential(strided, nn.BatchNorm2d(channels_out), nn.LeakyReLU(0.2, inplace=True))
     if refine:
         stage.extend(
             [
                 nn.Conv2d(channels_out, channels_out, kernel_size=3, padding=1, bias=False),
                 nn.BatchNorm2d(channels_out),
-                nn.LeakyReLU(0.2),
+                nn.LeakyReLU(0.2, inplace=True),
             ]
         )
     return stage
@@ -112,5 +112,5 @@ def _up(channels_in: int, channels_out: int) -> nn.Sequential:
             channels_in, channels_out, kernel_size=4, stride=2, padding=1, bias=False
         ),
         nn.BatchNorm2d(channels_out),
-        nn.LeakyReLU(0.2),
+        nn.LeakyReLU(0.2, inplace=True),
     )
