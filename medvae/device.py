@@ -2,9 +2,11 @@
 
 import contextlib
 import logging
+import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 # Share of a GPU's free memory that decoded images may take; the rest belongs to the arithmetic.
 RESIDENT_SHARE = 0.4
+CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,11 @@ class Compute:
             module = module.to(memory_format=torch.channels_last)
         return module.to(self.device)
 
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether images that do not fit here come through pinned buffers."""
+        return self.device.type == "cuda"
+
     def resident_budget(self) -> int:
         """Bytes of images that may stay on the device for a whole run."""
         if self.device.type == "cuda":
@@ -117,11 +125,24 @@ def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
     precision.
     """
     chosen = _choose_device(device)
+    if chosen.type == "cpu":
+        torch.set_num_threads(min(torch.get_num_threads(), cores()))
     if precision == "auto":
         precision = "bf16" if chosen.type != "mps" and _has_bf16(chosen) else "fp32"
     if precision == "fp16" and chosen.type == "cpu":
         raise DeviceError("precision fp16 needs a GPU; on the CPU use bf16 or fp32")
     return Compute(chosen, precision)
+
+
+def cores(cgroup: Path = CGROUP) -> int:
+    """Cores that this process may use. PyTorch by itself does not know a container's quota."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    allowed = len(affinity(0)) if affinity else os.cpu_count() or 1
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return allowed
+    return allowed if quota == "max" else min(allowed, max(1, int(quota) // int(period)))
 
 
 def _choose_device(name: str) -> torch.device:

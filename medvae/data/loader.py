@@ -1,10 +1,12 @@
 """Batches of healthy images, made on the device; no loader is built past the leak guard.
 
 A public data set is tens of megabytes to a few gigabytes as uint8, so it lives on the device
-for the whole run where it fits: an epoch is then indexing, scaling and augmenting there.
+for the whole run where it fits: an epoch is then indexing, scaling and augmenting there. A larger
+one is read ahead (CUDA), or taken from the memory map, which on a CPU is as close as it gets.
 """
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +18,13 @@ from medvae.data.augment import augment
 from medvae.data.cache import ImageSet
 from medvae.data.catalog import Record
 from medvae.data.leak_guard import check_no_leak
+from medvae.data.ring import Ring
 from medvae.data.splits import Split
 from medvae.device import Compute
 from medvae.distributed import ALONE, World
+
+logger = logging.getLogger(__name__)
+MB = 2**20
 
 
 class XRayDataset(Dataset[Tensor]):
@@ -43,6 +49,10 @@ class XRayDataset(Dataset[Tensor]):
     @property
     def nbytes(self) -> int:
         return len(self) * self.size**2
+
+    def read(self, indices: np.ndarray, into: np.ndarray) -> None:
+        """Copy images to `into`: (N, 1, S, S) uint8."""
+        np.take(self._pixels, self._rows[indices], axis=0, out=into[:, 0], mode="clip")
 
     def take(self, indices: np.ndarray | slice) -> Tensor:
         """Images (N, 1, S, S) uint8, in memory."""
@@ -74,6 +84,9 @@ class XRayLoader:
         self.world = world
         self.resident = dataset.nbytes <= compute.resident_budget()
         self._images = dataset.take(slice(None)).to(compute.device) if self.resident else None
+        shape = (min(batch_size, len(dataset)), 1, dataset.size, dataset.size)
+        streamed = compute.reads_ahead and not self.resident
+        self._ring = Ring(dataset.read, shape, compute.device) if streamed else None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -92,9 +105,10 @@ class XRayLoader:
     def shuffled(self, epoch: int, first_step: int = 0) -> Iterator[Tensor]:
         """One epoch's batches from `first_step` on, in that epoch's own random order."""
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.dataset))
-        for step in range(first_step, self.steps_per_epoch):
-            indices = order[step * self.batch_size : (step + 1) * self.batch_size]
-            images = self._gather(self.world.part(indices))
+        steps = range(first_step, self.steps_per_epoch)
+        batches = [order[step * self.batch_size :][: self.batch_size] for step in steps]
+        shares = self._gathered(self.world.part(indices) for indices in batches)
+        for step, indices, images in zip(steps, batches, shares, strict=True):
             if self.augment and len(images):
                 drawn = self.generator(epoch * self.steps_per_epoch + step)
                 images = augment(images, drawn, len(indices), self.world.share(len(indices)))
@@ -102,16 +116,27 @@ class XRayLoader:
 
     def ordered(self) -> Iterator[Tensor]:
         """All images once, in the data set's order, as they are."""
-        for start in range(0, len(self.dataset), self.batch_size):
-            stop = min(start + self.batch_size, len(self.dataset))
-            yield self._gather(np.arange(start, stop))
+        everything = np.arange(len(self.dataset))
+        starts = range(0, len(everything), self.batch_size)
+        yield from self._gathered(everything[start:][: self.batch_size] for start in starts)
+
+    def _gathered(self, choices: Iterable[np.ndarray]) -> Iterator[Tensor]:
+        """The images of each choice of indices: (N, 1, S, S) float32 in [0, 1] on the device."""
+        for pixels in self._ring.batches(choices) if self._ring else map(self._gather, choices):
+            yield pixels.float().div_(255.0)
 
     def _gather(self, indices: np.ndarray) -> Tensor:
         if self._images is not None:
-            batch = self._images[torch.from_numpy(indices).to(self.compute.device)]
-        else:
-            batch = self.dataset.take(indices).to(self.compute.device, non_blocking=True)
-        return batch.float().div_(255.0)
+            return self._images[torch.from_numpy(indices).to(self.compute.device)]
+        return self.dataset.take(indices).to(self.compute.device)
+
+    def residence(self) -> str:
+        """For the log: where the images are during the run, and what was allowed."""
+        size, budget = self.dataset.nbytes / MB, self.compute.resident_budget() / MB
+        if self.resident:
+            return f"{size:,.0f} MB of images stay on the device"
+        how = "read ahead" if self._ring else "taken from the memory map"
+        return f"{size:,.0f} MB of images are {how} (the device may keep {budget:,.0f} MB)"
 
 
 @dataclass(frozen=True)
@@ -135,7 +160,10 @@ def build_healthy_loaders(
     Raises `LeakError` when any sick or test image could reach either.
     """
     check_no_leak(split, images)
-    return HealthyLoaders(
+    loaders = HealthyLoaders(
         XRayLoader(XRayDataset(images, split.train), batch_size, compute, seed, augment, world),
         XRayLoader(XRayDataset(images, split.validation), batch_size, compute, seed, False, world),
     )
+    logger.info("training: %s", loaders.train.residence())
+    logger.info("validation: %s", loaders.validation.residence())
+    return loaders

@@ -1,6 +1,7 @@
 """Batches of healthy images: all of them once, in an order that follows from seed and epoch."""
 
 import pickle
+import threading
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from medvae.data.cache import ImageSet
 from medvae.data.loader import XRayDataset, XRayLoader, build_healthy_loaders
+from medvae.data.ring import Ring
 from medvae.data.splits import Split
 from medvae.device import Compute
 
@@ -115,6 +117,56 @@ def test_images_that_live_on_the_device_give_the_same_batches(
     assert (streaming.resident, resident.resident) == (False, True)
     assert same(list(streaming.shuffled(1)), list(resident.shuffled(1)))
     assert same(list(streaming.ordered()), list(resident.ordered()))
+
+
+@dataclass(frozen=True)
+class ReadsAhead(Compute):
+    """A CPU whose images come as those of a GPU that is too small for them."""
+
+    @property
+    def reads_ahead(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("augment", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 7, 1000])
+def test_images_that_are_read_ahead_are_the_same(
+    dataset: XRayDataset, augment: bool, batch_size: int
+) -> None:
+    plain = make(dataset, augment=augment, batch_size=batch_size)
+    ahead = make(
+        dataset,
+        augment=augment,
+        batch_size=batch_size,
+        compute=ReadsAhead(torch.device("cpu"), "fp32"),
+    )
+    for _ in range(2):
+        assert same(list(plain.shuffled(1)), list(ahead.shuffled(1)))
+        assert same(list(plain.ordered()), list(ahead.ordered()))
+    assert same(list(plain.shuffled(1, 1)), list(ahead.shuffled(1, 1)))
+
+
+def test_an_epoch_left_in_the_middle_leaves_no_thread(dataset: XRayDataset) -> None:
+    ahead = make(dataset, compute=ReadsAhead(torch.device("cpu"), "fp32"))
+    batches = ahead.shuffled(0)
+    next(batches)
+    batches.close()  # type: ignore[attr-defined]
+    assert not [thread for thread in threading.enumerate() if "read-ahead" in thread.name]
+
+
+def test_what_fails_in_reading_ahead_is_raised_where_the_batch_is_asked_for() -> None:
+    def fill(indices: np.ndarray, into: np.ndarray) -> None:
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="disk is gone"):
+        list(Ring(fill, (4, 1, 8, 8), torch.device("cpu")).batches([np.arange(4)]))
+
+
+def test_the_log_says_where_the_images_are(dataset: XRayDataset) -> None:
+    cpu = torch.device("cpu")
+    assert "stay on the device" in make(dataset, compute=Roomy(cpu, "fp32")).residence()
+    assert "read ahead" in make(dataset, compute=ReadsAhead(cpu, "fp32")).residence()
+    assert "may keep 0 MB" in make(dataset).residence()
 
 
 def test_every_step_has_draws_of_its_own(dataset: XRayDataset) -> None:

@@ -1,9 +1,11 @@
 """Which device and precision are chosen, and what is said when one is not there."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from medvae.device import Compute, choose_compute
+from medvae.device import Compute, choose_compute, cores
 from medvae.errors import DeviceError
 
 HERE = (
@@ -58,3 +60,12 @@ def test_a_device_has_a_name_for_people() -> None:
 
 def test_on_the_cpu_nothing_is_copied_into_memory_for_good() -> None:
     assert choose_compute("cpu").resident_budget() == 0
+
+
+@pytest.mark.parametrize(
+    ("told", "most"), [("150000 100000", 1), ("50000 100000", 1), ("max 100000", 10**6)]
+)
+def test_a_containers_quota_limits_the_cores(tmp_path: Path, told: str, most: int) -> None:
+    (tmp_path / "cpu.max").write_text(told)
+    assert 1 <= cores(tmp_path) <= most
+    assert cores(tmp_path / "none") >= cores(tmp_path)
