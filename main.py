@@ -270,12 +270,22 @@ def promote(run: Annotated[str, typer.Argument(help="Name of a finished run.")])
 @app.command()
 def export(
     run: Annotated[str, typer.Argument(help="Name of a finished run.")],
-    out: Annotated[Path, typer.Option(help="ZIP to write.")],
+    out: Annotated[Path, typer.Option(help="File to write.")],
+    onnx: Annotated[
+        bool, typer.Option("--onnx", help="Only the network, as ONNX, checked in ONNX Runtime.")
+    ] = False,
 ) -> None:
     """Write a run as one ZIP: model, settings, figures, card, hashes."""
+    folder = Workspace.current().run_folder(run)
+    if onnx:
+        from medvae.engine.attempts import MODEL
+        from medvae.engine.onnx_export import export_onnx
+
+        _print_files([export_onnx(folder / MODEL, out)])
+        return
     from medvae.engine.bundle import export_run
 
-    _print_files([export_run(Workspace.current().run_folder(run), out)])
+    _print_files([export_run(folder, out)])
 
 
 @app.command("import-bundle")

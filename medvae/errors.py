@@ -29,6 +29,10 @@ class CheckpointError(MedVAEError):
     """A checkpoint is missing, damaged, of another version, or could not be written."""
 
 
+class ExportError(MedVAEError):
+    """A model that could not be written in another form."""
+
+
 class BundleError(MedVAEError):
     """A bundle is damaged, was changed, or is none."""
 
