@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from medvae.config import Config, DataConfig, parse_overrides
-from medvae.errors import MedVAEError
+from medvae.errors import ConfigError, MedVAEError
 from medvae.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -95,7 +95,8 @@ def train(
     if queue:
         from jobs.service import JobService
 
-        job = JobService(workspace).submit(_settings(config, data, changes), name=name)
+        settings = _training_settings(config, data, changes)
+        job = JobService(workspace).submit(settings, name=name)
         print(f"queued as {job}; follow it with: python main.py runs")
         return
     from medvae.distributed import join
@@ -104,7 +105,7 @@ def train(
     from medvae.engine.experiment import run_training
 
     with join() as world, ConsoleProgress() as progress, _interruptible() as should_stop:
-        settings = _settings(config, data, changes)
+        settings = _training_settings(config, data, changes)
         run = world.told("run", name or time.strftime("run-%Y%m%d-%H%M%S"))
         folder, on_event = workspace.run_folder(run), progress if world.leads else ignore
         outcome = run_training(settings, folder, workspace, on_event, should_stop, world=world)
@@ -147,7 +148,7 @@ def sweep(
 
     plan = SweepPlan.parse(values or [], trials, seed)
     service = JobService(Workspace.current())
-    job = service.submit_sweep(_settings(config, data, changes), plan, name=name)
+    job = service.submit_sweep(_training_settings(config, data, changes), plan, name=name)
     print(
         f"queued {len(service.ranking(job))} runs; compare them with: python main.py ranking {job}"
     )
@@ -406,6 +407,17 @@ def _settings(config: str, data: str | None, changes: list[str] | None) -> Confi
     if data is not None:
         overrides["data.root"] = data
     return Config.load(config).override(overrides)
+
+
+def _training_settings(config: str, data: str | None, changes: list[str] | None) -> Config:
+    """The same, with images that somebody named: drawn ones only for who asks for them."""
+    settings = _settings(config, data, changes)
+    if settings.data.root is None and "data.phantoms" not in parse_overrides(changes or []):
+        raise ConfigError(
+            "no images to train on: name a data set with --data PATH, or take drawn ones with "
+            f"--set data.phantoms={settings.data.phantoms}"
+        )
+    return settings
 
 
 @contextmanager

@@ -70,7 +70,7 @@ def build_runs_tab(context: Context, tab: gr.Tab, run: gr.Textbox, others: gr.Te
         "fn": partial(show_runs, context),
         "inputs": [run, seen, others, *wanted],
         "outputs": [
-            table, head, *parts, log, name, about, title, card, about_model,
+            table, head, *parts, log, name, about, card, about_model,
             *buttons.values(), seen,
         ],
         "queue": False,
@@ -81,6 +81,8 @@ def build_runs_tab(context: Context, tab: gr.Tab, run: gr.Textbox, others: gr.Te
     latest = live | {"trigger_mode": "always_last"}
     for changing in (run, others, *wanted):
         changing.change(**latest)
+    # Not with the rest, which comes every few seconds and would undo what is being typed.
+    run.change(partial(show_name, context), run, title, queue=False, **QUIET)
     for renamed in (title.submit, title.blur):
         renamed(partial(actions.rename_run, context), [run, title], **QUIET).then(**live)
     _wire_buttons(context, buttons, run, live)
@@ -170,6 +172,13 @@ def _wire_buttons(
 
 
 @patient
+def show_name(context: Context, run: str) -> Any:
+    """The field that renames the chosen run."""
+    chosen = find_row(context, [], run)
+    return gr.Textbox(chosen.job.name if chosen else "", visible=chosen is not None)
+
+
+@patient
 def show_runs(
     context: Context,
     run: str,
@@ -179,8 +188,8 @@ def show_runs(
     status: str = ANY_STATUS,
     order: str = NEWEST,
 ) -> Any:
-    """Table, heading, three parts of details, log, files and their frame, name, model card and its
-    frame, the buttons, a token. Only what is new since that token.
+    """Table, heading, three parts of details, log, files and their frame, model card and its frame,
+    the buttons, a token. Only what is new since that token.
     """
     wanted = Wanted(words, status, order)
     rows = list_rows(context, run, wanted)
@@ -195,21 +204,19 @@ def show_runs(
     possible = actions.possible_actions(context, chosen)
     card = _card(context, chosen) if chosen and possible.export else ""
     files = list(files_of(context.workspace, chosen.job)) if chosen else []
-    title = chosen.job.name if chosen else ""
     keys = [key for key, _ in parts]
-    tokens = [str(hash(key)) for key in (*keys, tuple(files), (run, title), card, possible)]
+    tokens = [str(hash(key)) for key in (*keys, tuple(files), card, possible)]
     known = seen.split("|")
     if tokens == known:
         return gr.skip()
     known += [""] * len(tokens)
     changed = [token != old for token, old in zip(tokens, known, strict=False)]
-    *_, new_files, new_title, new_card, _ = changed
+    *_, new_files, new_card, _ = changed
     choices = gr.Dropdown(choices=files, value=files[0] if files else None)
     return (
         *(draw() if new else gr.skip() for (_, draw), new in zip(parts, changed, strict=False)),
         choices if new_files else gr.skip(),
         gr.Accordion(visible=bool(files)),
-        gr.Textbox(title, visible=bool(chosen)) if new_title else gr.skip(),
         card if new_card else gr.skip(),
         gr.Accordion(visible=bool(card)),
         *(gr.Button(visible=offered) for offered in astuple(possible)),

@@ -28,7 +28,7 @@ from ui.run_actions import (
 )
 from ui.run_list import Wanted
 from ui.run_list import list_rows as rows_of
-from ui.runs_tab import show_runs
+from ui.runs_tab import show_name, show_runs
 
 
 @pytest.fixture
@@ -48,7 +48,8 @@ def test_an_empty_table_says_what_to_do(context: Context) -> None:
 
 
 def test_the_table_and_the_chosen_run_show_their_figures(context: Context, finished: str) -> None:
-    table, head, figures, curves, records, *_, token = show_runs(context, finished, "")
+    table, head, figures, curves, records, *rest, token = show_runs(context, finished, "")
+    assert not any(isinstance(each, gr.Textbox) for each in rest)  # nor what is being typed
     assert "&lt;i&gt;mine&lt;/i&gt;" in table
     assert "<i>mine" not in table + head
     assert f"run={finished}" in table
@@ -255,6 +256,8 @@ def test_the_table_is_searched_and_ordered(context: Context, puppet: Puppet) -> 
 def test_a_run_gets_another_name(context: Context, finished: str) -> None:
     rename_run(context, finished, "  baseline,   seed 1 ")
     assert context.service.job(finished).name == "baseline, seed 1"
+    assert show_name(context, finished).value == "baseline, seed 1"
+    assert not show_name(context, "nobody").visible
     with pytest.raises(gr.Error, match="needs a name"):
         rename_run(context, finished, " ")
     rename_run(context, "", "nothing is chosen")
@@ -265,7 +268,7 @@ def test_the_model_card_is_shown_and_a_bundle_goes_out_and_in(
 ) -> None:
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "served"))
     shown = show_runs(context, finished, "")
-    assert "### Intended use" in shown[9]
+    assert "### Intended use" in shown[8]
     out = Path(export_bundle(context, gr.DownloadButton(render=False), finished))
     assert out.name == f"{finished}.zip"
     upload = shutil.copy(out, tmp_path / "x.zip")
