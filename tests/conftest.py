@@ -1,6 +1,6 @@
 """Keeps every test off the user's data, and trains one tiny model that many tests look at."""
 
-from collections.abc import Iterator
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,10 @@ import pytest
 from medvae.config import Config
 from medvae.workspace import PROJECT, Workspace
 from tests.data.drawn import write_public_layout
+
+# Before torch is imported, and for every process that a test starts: models this small are faster
+# on one core, and the tests run in two processes.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 if TYPE_CHECKING:
     from medvae.data.cache import ImageSet
@@ -68,9 +72,7 @@ class TrainedRun:
 
 
 @pytest.fixture(scope="session")
-def trained(
-    tiny_config: Config, tmp_path_factory: pytest.TempPathFactory, one_thread: None
-) -> TrainedRun:
+def trained(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
     """The first run in a workspace of its own. Read it; copy what you want to change."""
     from medvae.engine.events import never
     from medvae.engine.experiment import run_training
@@ -108,14 +110,3 @@ def shared_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if real.is_dir():
         return real
     return write_public_layout(tmp_path_factory.mktemp("shared") / "chest_xray", size=224)
-
-
-@pytest.fixture(scope="session")
-def one_thread() -> Iterator[None]:
-    """Models this small are faster on one core."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

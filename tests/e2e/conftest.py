@@ -23,7 +23,7 @@ from medvae.config import Config
 from medvae.data.phantom import draw_phantom
 from medvae.workspace import PROJECT, Workspace
 
-PATIENCE = 30_000  # milliseconds, for anything that trains
+PATIENCE = 60_000  # milliseconds, for anything that trains; a busy machine takes long
 expect.set_options(timeout=PATIENCE)
 
 
@@ -53,17 +53,13 @@ def start_site(home: Path, log: Path, *arguments: str) -> Site:
         process = subprocess.Popen(
             [sys.executable, "main.py", "--port", str(port), "--no-demo", *arguments],
             cwd=PROJECT,
-            env={
-                **os.environ,
-                "MEDVAE_HOME": str(home),
-                "OMP_NUM_THREADS": "1",
-            },
+            env={**os.environ, "MEDVAE_HOME": str(home)},
             stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
         )
     url = f"http://127.0.0.1:{port}/"
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + PATIENCE / 1000
     while time.monotonic() < deadline and process.poll() is None:
         try:
             urllib.request.urlopen(f"{url}healthz", timeout=2).close()
@@ -129,8 +125,9 @@ def model(service: JobService) -> str:
 
 def ended(service: JobService, job: str) -> str:
     """The same job, once it has ended."""
-    deadline = time.monotonic() + 60
-    while not service.job(job).status.ended and time.monotonic() < deadline:
+    deadline = time.monotonic() + PATIENCE / 1000
+    while not service.job(job).status.ended:
+        assert time.monotonic() < deadline, f"job {job} does not end"
         time.sleep(0.1)
     return job
 

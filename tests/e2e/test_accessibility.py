@@ -29,16 +29,21 @@ def faults(page: Page) -> list[str]:
     ]
 
 
+@pytest.fixture(scope="module")
+def second(service: JobService, model: str) -> str:
+    """One more finished run, and an imported data set."""
+    ended(service, service.submit_import(tiny(epochs=1)))
+    return ended(service, service.submit(tiny(epochs=1)))
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_tab_has_a_serious_violation(
     browser: Browser,
     site: Site,
-    service: JobService,
     model: str,
+    second: str,
     scheme: Literal["dark", "light"],
 ) -> None:
-    second = ended(service, service.submit(tiny(epochs=1)))
-    ended(service, service.submit_import(tiny(epochs=1)))
     context = browser.new_context(viewport={"width": 1280, "height": 1000}, color_scheme=scheme)
     page = context.new_page()
     for tab, sign in SIGNS.items():

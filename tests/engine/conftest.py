@@ -19,11 +19,6 @@ MakeTrainer = Callable[..., Trainer]
 CPU = Compute(torch.device("cpu"), "fp32")
 
 
-@pytest.fixture(autouse=True)
-def _small(one_thread: None) -> None:
-    """Every test of this folder runs on one core."""
-
-
 @pytest.fixture
 def make_trainer(
     images: ImageSet, divided: Split, tiny_config: Config, tmp_path: Path

@@ -87,7 +87,7 @@ def test_publishing_moves_the_model_last(run: Path) -> None:
 
 
 def test_an_attempt_that_may_not_publish_leaves_the_run_to_its_successor(
-    config: Config, run: Path, workspace: Workspace, one_thread: None
+    config: Config, run: Path, workspace: Workspace
 ) -> None:
     own = attempt_folder(run, 1)
     refused = run_training(
@@ -100,7 +100,7 @@ def test_an_attempt_that_may_not_publish_leaves_the_run_to_its_successor(
 
 
 def test_a_zombie_that_goes_on_writing_changes_no_bit_of_its_successors_model(
-    config: Config, run: Path, workspace: Workspace, one_thread: None
+    config: Config, run: Path, workspace: Workspace
 ) -> None:
     events, should_stop = pausing_after(3)
     own = attempt_folder(run, 1)

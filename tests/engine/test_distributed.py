@@ -51,7 +51,6 @@ class Launched:
             env={
                 **os.environ,
                 "MEDVAE_HOME": str(home),
-                "OMP_NUM_THREADS": "1",
                 "PYTHONPATH": str(PROJECT),
             },
             stderr=subprocess.DEVNULL,  # what torchrun itself has to say

@@ -1,6 +1,7 @@
 """Score jobs on a real table with real workers: every file is one row, whoever dies."""
 
 import hashlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,6 +43,14 @@ def spawn_worker() -> Iterator[Spawn]:
         process.communicate()
 
 
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """600 images in two folders. Read it; copy what you want to change."""
+    folder = tmp_path_factory.mktemp("archive")
+    write_images(folder, 600)
+    return folder
+
+
 @pytest.fixture
 def request_(workspace: Workspace, tmp_path: Path) -> ScoreRequest:
     model = write_model(workspace.promoted)
@@ -49,9 +58,13 @@ def request_(workspace: Workspace, tmp_path: Path) -> ScoreRequest:
 
 
 def test_two_workers_one_killed_half_way_leave_no_row_missing_or_doubled(
-    service: JobService, spawn_worker: Spawn, request_: ScoreRequest, workspace: Workspace
+    service: JobService,
+    spawn_worker: Spawn,
+    request_: ScoreRequest,
+    workspace: Workspace,
+    drawn: Path,
 ) -> None:
-    paths = write_images(request_.source, 600)
+    paths = sorted(shutil.copytree(drawn, request_.source).rglob("*.png"))
     odd = write_odd_files(request_.source / "odd")
     workers = {worker.pid: worker for worker in (spawn_worker(), spawn_worker())}
     wait_for(lambda: len(service.workers()) == 2, 30)
@@ -79,9 +92,9 @@ def test_two_workers_one_killed_half_way_leave_no_row_missing_or_doubled(
 
 
 def test_cancelling_acts_on_the_family_and_resuming_does_what_is_left(
-    service: JobService, spawn_worker: Spawn, request_: ScoreRequest
+    service: JobService, spawn_worker: Spawn, request_: ScoreRequest, drawn: Path
 ) -> None:
-    write_images(request_.source, 600)
+    shutil.copytree(drawn, request_.source)
     spawn_worker()
     job_id = service.submit_score(request_)
     wait_for(lambda: service.parts(job_id).get(Status.SUCCEEDED, 0) >= 3, 30)
