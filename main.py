@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from jobs.failures import foreseen
 from medvae.config import Config, DataConfig, parse_overrides
 from medvae.errors import ConfigError, MedVAEError
 from medvae.workspace import Workspace
@@ -458,12 +459,15 @@ def main() -> None:
     """Run the program; errors meant for the user become one line and exit code 2."""
     try:
         app()
-    except MedVAEError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        line = foreseen(error, None, Workspace.current().home)
+        if line is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

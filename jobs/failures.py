@@ -1,4 +1,4 @@
-"""Says in one line, in words a user understands, why a job failed and what to try."""
+"""Says in one line, in words a user understands, why work failed and what to try."""
 
 import errno
 from pathlib import Path
@@ -11,14 +11,22 @@ _LONGEST = 300  # characters of a foreign message; the log has all of it
 
 def explain(error: BaseException, config: dict[str, Any] | None, log: Path) -> str:
     """`config` is the job's, if it has one; `log` is where the traceback went."""
+    known = foreseen(error, config, log.parent.parent)
+    if known is not None:
+        return known
+    message = " ".join(str(error).split())[:_LONGEST]
+    return f"unexpected {type(error).__name__}: {message}; the traceback is in {log}"
+
+
+def foreseen(error: BaseException, config: dict[str, Any] | None, home: Path) -> str | None:
+    """The line for an error that a user can do something about, else None; files go to `home`."""
     if isinstance(error, MedVAEError):
         return " ".join(str(error).split())
     if _is_out_of_memory(error):
         return f"out of memory{_smaller_batch(config)}"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full: free some space below {log.parent.parent} and resume the job"
-    message = " ".join(str(error).split())[:_LONGEST]
-    return f"unexpected {type(error).__name__}: {message}; the traceback is in {log}"
+        return f"the disk is full: free some space below {home} and go on from there"
+    return None
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shlex
 import shutil
@@ -17,6 +18,8 @@ from PIL import Image
 from typer.main import get_command
 
 import main
+from medvae.config import DataConfig
+from medvae.data.cache import cache_folder
 from medvae.data.phantom import draw_phantom
 from medvae.engine.detector import AnomalyDetector
 from medvae.workspace import PROJECT, Workspace
@@ -194,6 +197,24 @@ def test_an_empty_folder_and_one_of_text_files_are_told_apart(run, tmp_path: Pat
     assert "no folder NORMAL or PNEUMONIA" in run(f"train --data {empty}").err
     assert "no image file in its label folders" in run(f"train --data {texts.parent}").err
     assert "no normal one" in run(f"train --data {only_sick.parent}").err
+
+
+FULL = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no device that is always full")
+def test_a_full_disk_while_importing_is_one_line_and_leaves_nothing(run) -> None:
+    home = Workspace.current()
+    assert run("data phantom --count 40").code == 0
+    root = home.raw / "phantoms-40"
+    cache = cache_folder(root, DataConfig(root=str(root)), 32, home)
+    cache.mkdir(parents=True)
+    (cache / f"pixels.{os.getpid()}.partial").symlink_to(FULL)
+    result = run(f"data import {root} --set model.image_size=32")
+    assert result.code == 2
+    assert result.err.startswith("error: the disk is full: free some space below")
+    assert result.err.count("\n") == 1
+    assert list(cache.iterdir()) == []
 
 
 def test_ctrl_c_saves_and_the_same_command_ends_with_the_same_weights(tmp_path: Path) -> None:

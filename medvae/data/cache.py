@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -128,32 +129,30 @@ def _decode_all(
     files: dict[str, tuple[int, int, str]] = {}
     unreadable: dict[str, str] = {}
     rows: dict[str, int] = {}
-    array = np.lib.format.open_memmap(
-        partial, mode="w+", dtype=np.uint8, shape=(len(found), size, size)
-    )
     try:
-        for done, (image, digest, pixels, reason) in enumerate(
-            _decoded(store, found, size, folder, previous), start=1
-        ):
-            files[image.path] = (image.size, image.modified_ns, digest)
-            if pixels is None:
-                unreadable[image.path] = reason
-            elif digest not in rows:  # the same rows, in the same order, as build_catalog's
-                rows[digest] = len(rows)
-                array[rows[digest]] = pixels
-            on_progress(done, len(found))
+        with partial.open("wb") as file:  # written, not mapped: a full disk is an error, no signal
+            _write_header(file, (len(found), size, size))
+            for done, (image, digest, pixels, reason) in enumerate(
+                _decoded(store, found, size, folder, previous), start=1
+            ):
+                files[image.path] = (image.size, image.modified_ns, digest)
+                if pixels is None:
+                    unreadable[image.path] = reason
+                elif digest not in rows:  # the same rows, in the same order, as build_catalog's
+                    rows[digest] = len(rows)
+                    file.write(pixels.tobytes())
+                on_progress(done, len(found))
+            file.truncate(file.tell() + (len(found) - len(rows)) * size**2)
         if not rows:
             raise DataError(
                 f"{root}: none of {len(found)} files can be read; the first: "
                 f"{next(iter(unreadable.values()))}"
             )
-        array.flush()
         name = (
             f"pixels-{fingerprint(f'{path} {entry[2]}' for path, entry in files.items())[:16]}.npy"
         )
         partial.replace(folder / name)
     finally:
-        del array
         partial.unlink(missing_ok=True)
     index = _Index(str(root.resolve()), [transform.VERSION, size], name, files, unreadable)
     index.write(folder)
@@ -161,6 +160,12 @@ def _decode_all(
         if stale.name != name:
             stale.unlink()
     return index
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+    """Of a `.npy` file of bytes."""
+    plain = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, plain)
 
 
 _Decoded = tuple[FoundImage, str, np.ndarray | None, str]
