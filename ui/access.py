@@ -3,10 +3,12 @@
 `allowed` stands before every handler that does something; without it a handler only shows.
 """
 
+import inspect
 import ipaddress
 import json
 import logging
 import os
+import re
 import secrets
 import socket
 import time
@@ -14,7 +16,7 @@ from collections.abc import Callable
 from functools import wraps
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import gradio as gr
 from gradio.context import LocalContext
@@ -29,10 +31,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 OPERATOR = "operator"  # the name that goes with an invented password
+_HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(?::\d{1,5})?")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 SHARED = ".gradio.live"
 AUDIT_FILE, AUDIT_BYTES, AUDIT_FILES = "audit.log", 5_000_000, 4
 VISITOR = "medvae.visitor"  # in the scope of a request
+NAMED = ("run", "job", "preset")  # parameters that the audit log repeats: never one with a path
 
 
 class Access:
@@ -50,14 +54,20 @@ class Access:
 
     def knows(self, host: str) -> bool:
         """Whether a Host header names this page. An address cannot be rebound, so any will do."""
-        name = _without_port(host).lower()
-        if name in self._names or any(n.startswith(".") and name.endswith(n) for n in self._names):
+        name = _without_port(host.lower())
+        if name in LOOPBACK or self.publishes(host):
             return True
         try:
             ipaddress.ip_address(name)
         except ValueError:
             return False
         return True
+
+    def publishes(self, host: str) -> bool:
+        """Whether this is a name under which others reach the page."""
+        name = _without_port(host.lower())
+        named = any(n.startswith(".") and name.endswith(n) for n in self._names)
+        return (named or name in self._names) and name not in LOOPBACK
 
     def visitor(self, token: str) -> Visitor | None:
         """Who sends this token; everybody is local where there are no accounts."""
@@ -92,11 +102,10 @@ class Audit:
         self._logger = logging.Logger("audit")  # not of the tree: nothing else writes to it
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-            handler = RotatingFileHandler(
+            handler = _PrivateFiles(
                 file, maxBytes=AUDIT_BYTES, backupCount=AUDIT_FILES, encoding="utf-8"
             )
             self._logger.addHandler(handler)
-            file.chmod(0o600)
         else:
             self._logger.addHandler(logging.NullHandler())
 
@@ -108,6 +117,14 @@ class Audit:
     def close(self) -> None:
         for handler in self._logger.handlers:
             handler.close()
+
+
+class _PrivateFiles(RotatingFileHandler):
+    """Nobody else on the machine reads them, those that begin after a full one neither."""
+
+    def _open(self) -> Any:  # what the library's own gives
+        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        return os.fdopen(descriptor, self.mode, encoding=self.encoding)
 
 
 def open_access(
@@ -142,6 +159,7 @@ def allowed(role: Role) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
     def decorate(handler: Callable[P, R]) -> Callable[P, R]:
         name = getattr(handler, "__name__", "?")
+        parameters = inspect.signature(handler)
 
         @wraps(handler)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -151,8 +169,9 @@ def allowed(role: Role) -> Callable[[Callable[P, R]], Callable[P, R]]:
                 who = visitor.name if visitor else "nobody"
                 context.access.audit.note(who, f"{name} refused")
                 raise gr.Error(f"for this, sign in as {role}", print_exception=False)
-            texts = [str(arg)[:80] for arg in args if isinstance(arg, str)]  # names of runs
-            context.access.audit.note(visitor.name, name, about=texts if role == "operator" else [])
+            given = parameters.bind(*args, **kwargs).arguments
+            about = {key: str(given[key])[:80] for key in NAMED if given.get(key)}
+            context.access.audit.note(visitor.name, name, **about)
             return handler(*args, **kwargs)
 
         guarded.role = role  # type: ignore[attr-defined]  # read by the test of all endpoints
@@ -185,6 +204,6 @@ def _names_of(host: str, share: bool) -> frozenset[str]:
 
 
 def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0] if host.count(":") == 1 else host
+    """The name in a Host header; empty when it is none."""
+    found = _HOST.fullmatch(host)
+    return (found["address"] or found["name"]) if found else ""

@@ -3,11 +3,7 @@
 Plain ASGI, so that streams pass through untouched. What a visitor may do is decided in `access`.
 """
 
-import contextlib
 import html
-import os
-import time
-from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
 from pathlib import Path
@@ -15,28 +11,26 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import anyio.to_thread
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
-from medvae.limits import MB, Limits
 from ui.access import VISITOR, Access
 from ui.accounts import SESSION_SECONDS, Visitor
+from ui.messages import Message, MessageRefused, Receive, read_message
+from ui.quota import UploadQuota
 
 Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 COOKIE = "medvae_session"
 SAFE = ("GET", "HEAD", "OPTIONS")
 OPEN = ("/healthz", "/readyz", "/gradio_api/startup-events")  # tell nothing, start nothing
-NEVER = ("/proxy=", "/component_server", "/stream/", "/dev/")  # Gradio's; not used here
+# Gradio's, and not used here; the last would have the server fetch what a visitor names
+NEVER = ("/proxy=", "/component_server", "/stream/", "/dev/", "/vibe-", "/file=http")
 FILES = ("/file=", "/file/")  # of runs, and what was uploaded and not looked at yet
 LONGEST_FORM = 4096  # bytes of a sign-in
-HOUR = 3600.0
-EMPTY_SECONDS = 60.0  # in which an upload that began has written something
 # Gradio starts with an inline script and makes functions of strings; nothing may come from or go
 # to anywhere else.
 POLICY = (
@@ -78,19 +72,35 @@ class Gate:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
-            protected = partial(_send_protected, send)
-            answer = await self._answer(Request(scope, receive))
-            await (answer or self._app)(scope, receive, protected)
+            request, protected = Request(scope, receive), partial(_send_protected, send)
+            answer = await self._answer(request)
+            await (answer or partial(self._let_in, request))(scope, receive, protected)
         # the page uses no websockets: they end here
+
+    async def _let_in(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand the request on to the page, with what it brings bounded."""
+        if _is_upload(request):
+            with self._quota.arriving(int(request.headers["content-length"])):
+                await self._app(scope, receive, send)
+        elif request.method in SAFE:
+            await self._app(scope, receive, send)
+        else:
+            try:
+                again = await read_message(receive)
+            except MessageRefused as refused:
+                answer = PlainTextResponse(str(refused), refused.status)
+                await answer(scope, receive, send)
+            else:
+                await self._app(scope, again, send)
 
     async def _answer(self, request: Request) -> Response | None:
         """What to say instead of letting the request through; None lets it through."""
-        path, access = request.url.path, self._access
+        path, access = _path(request), self._access
         if not access.knows(request.headers.get("host", "")):
             return PlainTextResponse("this page has another name", 400)
-        if request.method not in SAFE and not _same_origin(request.headers):
+        if self._is_foreign(request):
             return PlainTextResponse("this request comes from another page", 403)
-        if any(part in path for part in NEVER):
+        if any(part in path.lower() for part in NEVER):
             return PlainTextResponse("not found", 404)
         if path in OPEN:
             return None
@@ -102,9 +112,22 @@ class Gate:
         if visitor.role != "operator" and any(part in path for part in FILES):
             return PlainTextResponse("not found", 404)
         request.scope[VISITOR] = visitor
-        if path.rstrip("/").endswith("/upload") and request.method == "POST":
+        if _is_upload(request):
             return self._check_upload(request, visitor)
         return None
+
+    def _is_foreign(self, request: Request) -> bool:
+        """Browsers say where a request comes from; other programs carry no cookie by accident.
+
+        What a proxy says of the page's own name counts only if that name was published: any web
+        page of this machine may send such a header along.
+        """
+        headers, site = request.headers, request.headers.get("sec-fetch-site", "same-origin")
+        if "origin" not in headers:
+            return request.method not in SAFE and site not in ("same-origin", "none")
+        forwarded = headers.get("x-forwarded-host", "")
+        own = {headers.get("host"), forwarded if self._access.publishes(forwarded) else None}
+        return urlsplit(headers["origin"]).netloc not in own
 
     async def _sign(self, request: Request, path: str) -> Response:
         access = self._access
@@ -145,59 +168,13 @@ class Gate:
         return PlainTextResponse(reason, 413)
 
 
-class UploadQuota:
-    """How much one visitor may upload in an hour, and all of them at once."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._uploads: dict[str, deque[tuple[float, int]]] = defaultdict(deque)
-
-    def refusal(self, visitor: str, length: str | None) -> str | None:
-        """Why this upload must not be received; None counts it."""
-        limits = Limits.current()
-        if length is None or not length.isdigit():
-            return "an upload must say how long it is"
-        size, now = int(length), time.monotonic()
-        recent = self._uploads[visitor]
-        while recent and now - recent[0][0] > HOUR:
-            recent.popleft()
-        if size > limits.upload_mb * MB:
-            return f"upload of {size / MB:.0f} MB; at most {limits.upload_mb} (limit upload_mb)"
-        if len(recent) >= limits.session_files:
-            return f"more than {limits.session_files} uploads an hour (limit session_files)"
-        if sum(count for _, count in recent) + size > limits.session_mb * MB:
-            return f"more than {limits.session_mb} MB an hour (limit session_mb)"
-        if _tidy(self._folder) + size > limits.uploads_disk_mb * MB:
-            return "the disk for uploads is full; try again in a few minutes (uploads_disk_mb)"
-        recent.append((now, size))
-        return None
+def _path(request: Request) -> str:
+    """As the page will see it: an address made with the Host header could say something else."""
+    return str(request.scope["path"])
 
 
-def _tidy(folder: Path) -> int:
-    """Remove uploads that nobody looked at in time; returns the bytes that are left.
-
-    Gradio also forgets empty files there, one for each upload of something it has already.
-    """
-    total, now = 0, time.time()
-    for directory, _, names in os.walk(folder):  # passes over folders that are gone meanwhile
-        for name in names:
-            file = Path(directory, name)
-            with contextlib.suppress(OSError):
-                found = file.stat()
-                longest = Limits.current().upload_seconds if found.st_size else EMPTY_SECONDS
-                if now - found.st_mtime > longest:
-                    file.unlink()
-                else:
-                    total += found.st_size
-    return total
-
-
-def _same_origin(headers: Headers) -> bool:
-    """Browsers say where a request comes from; other programs carry nobody's cookie by accident."""
-    origin = headers.get("origin")
-    if origin is None:
-        return headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
-    return urlsplit(origin).netloc in (headers.get("host"), headers.get("x-forwarded-host"))
+def _is_upload(request: Request) -> bool:
+    return _path(request).rstrip("/").endswith("/upload") and request.method == "POST"
 
 
 def _go_to_login(request: Request) -> Response:

@@ -22,14 +22,14 @@ from gradio_client.exceptions import AppError, AuthenticationError
 
 from jobs.service import JobService
 from medvae.errors import ConfigError
-from medvae.limits import Limits
+from medvae.limits import MB, Limits
 from medvae.workspace import Workspace
 from tests.data.drawn import chest, encoded
 from tests.ui.test_app import free_port
 from ui.access import AUDIT_FILE, Access, open_access
 from ui.app import build_app, build_context, launch_page
 from ui.context import Context
-from ui.gate import UploadQuota
+from ui.quota import UploadQuota
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
@@ -210,7 +210,11 @@ def test_too_many_guesses_are_told_when_to_come_back(site: Site) -> None:
     assert 0 < int(answers[-1].headers["retry-after"]) <= 60
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "x.gradio.live", ""])
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "127.0.0.1.evil.example", "x.gradio.live", "", "127.0.0.1:80/healthz?",
+     "[::1]/healthz?", "localhost:1@evil.example"],
+)  # fmt: skip
 def test_a_foreign_name_is_refused(site: Site, host: str) -> None:
     assert site.client().get("/healthz", headers={"host": host}).status_code == 400
 
@@ -231,6 +235,10 @@ def test_a_request_from_another_page_is_refused(site: Site, headers: dict[str, s
     for path in ("/gradio_api/run/predict", "/gradio_api/queue/join", "/gradio_api/upload"):
         assert client.post(path, json=body, headers=headers).status_code == 403
     assert client.post("/login", data={"name": "x"}, headers=headers).status_code == 403
+    if "origin" in headers:  # what it says of the page's name is no better than itself
+        forged = {**headers, "x-forwarded-host": headers["origin"].rpartition("/")[2]}
+        for method in ("GET", "POST"):
+            assert client.request(method, "/gradio_api/info", headers=forged).status_code == 403
     own = {"origin": site.address.rstrip("/")}
     assert client.post("/gradio_api/run/predict", json=body, headers=own).status_code != 403
 
@@ -258,6 +266,31 @@ def test_run_names_lead_nowhere_either(site: Site) -> None:
             answer = client.post("/gradio_api/run/predict", json=body)
             assert "root:" not in answer.text
     assert Path("/etc/passwd").exists()
+
+
+def message(client: httpx.Client, content: bytes) -> httpx.Response:
+    return client.post("/gradio_api/queue/join", content=content)
+
+
+def test_a_message_is_small_and_names_no_address_to_fetch(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = site.client("ann")
+
+    def fetch(*args: Any) -> None:
+        raise AssertionError("the server was made to fetch something")
+
+    monkeypatch.setattr("gradio.processing_utils.async_ssrf_protected_get", fetch)
+    for path in ("http://example.org/a", "HTTPS://example.org/a", "\\u0068ttp://example.org/a"):
+        file = f'{{"path": "{path}", "meta": {{"_type": "gradio.FileData"}}}}'
+        body = f'{{"data": [[{file}]], "fn_index": 2, "session_hash": "abc"}}'
+        answer = message(client, body.encode())
+        assert (answer.status_code, "by its address" in answer.text) == (400, True)
+    large = message(client, b'"' + bytes(Limits().message_mb * MB) + b'"')
+    assert (large.status_code, "limit message_mb" in large.text) == (413, True)
+    deep = message(client, b"[" * 200_000)
+    assert (deep.status_code, "nested" in deep.text) == (400, True)
+    assert client.get("/gradio_api/file=http://example.org/a").status_code == 404
 
 
 def test_every_answer_carries_the_headers_that_protect_it(site: Site) -> None:
@@ -316,6 +349,39 @@ def test_what_nobody_looked_at_goes_when_the_next_upload_comes(tmp_path: Path) -
     assert [file.exists() for file in (old, new, empty)] == [False, True, False]
 
 
+def test_what_is_still_arriving_fills_the_disk_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = Limits(uploads_disk_mb=10)
+    monkeypatch.setattr(Limits, "current", classmethod(lambda cls: limits))
+    quota, size = UploadQuota(tmp_path), 6 * MB
+    with quota.arriving(size):
+        assert "uploads_disk_mb" in str(quota.refusal("ann", str(size)))
+    assert quota.refusal("ann", str(size)) is None
+
+
+def test_the_audit_log_tells_who_did_what_to_which_run_and_no_file(site: Site) -> None:
+    client = site.client("ann")
+    scan = upload(client, b"PK", "Roe_Richard.zip").json()[0]
+    file = {"path": scan, "meta": {"_type": "gradio.FileData"}}
+    for number, function in site.page.fns.items():
+        name = name_of(function.fn) if function.fn else ""
+        data: list[Any] = {
+            "import_folder": ["/ward/Roe_Richard", "NORMAL", "PNEUMONIA"],
+            "import_archive": [file, "NORMAL", "PNEUMONIA"],
+            "use_model": ["calm-heron-3f2a"],
+        }.get(name, [])
+        if data and len(data) == len(function.inputs):
+            body = {"data": data, "fn_index": number, "session_hash": "abc"}
+            client.post("/gradio_api/run/predict", json=body)
+    audited = {entry["what"]: entry for entry in site.audited() if entry["who"] == "ann"}
+    assert audited["use_model"]["run"] == "calm-heron-3f2a"
+    assert {"import_folder", "import_archive"} <= set(audited)
+    state = site.context.workspace.state
+    assert "Roe" not in (state / AUDIT_FILE).read_text()
+    assert (state / AUDIT_FILE).stat().st_mode & 0o077 == 0
+
+
 def test_no_secret_is_in_any_log(
     site: Site, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -368,5 +434,7 @@ def test_names_of_this_page() -> None:
     shared = Access(names=frozenset({"localhost", ".gradio.live"}))
     for host in ("localhost:7860", "LOCALHOST", "127.0.0.1:1", "[::1]:7860", "a.gradio.live"):
         assert shared.knows(host)
+    assert shared.publishes("a.gradio.live")
+    assert not shared.publishes("localhost:1")
     for host in ("gradio.live.evil.example", "evilgradio.live", "localhost.evil.example", ""):
         assert not shared.knows(host)
