@@ -220,6 +220,24 @@ def sparse_tar() -> bytes:
     return buffer.getvalue()
 
 
+def endless_list() -> bytes:
+    """Half a million files of no bytes: only the list of them is large."""
+    count, name = 500_000, b"a.png"
+    entry = struct.pack(
+        "<4s4B4HL2L5H2L", b"PK\x01\x02", 20, 3, 20, 0, 0, 0, 0, 33, 0, 0, 0, len(name),
+        0, 0, 0, 0, 0, 0,
+    ) + name  # fmt: skip
+    size = count * len(entry)
+    return entry * count + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 65535, 65535, size, 0, 0)
+
+
+def endless_name(kind: bytes) -> bytes:
+    """A TAR whose first file has a name of a hundred megabytes."""
+    member = tarfile.TarInfo("scan.png")
+    member.type, member.size = kind, 100_000_000
+    return member.tobuf(tarfile.USTAR_FORMAT) + bytes(2048)
+
+
 ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
     "bomb.zip": (lambda: zipped(("scan.png", bytes(50_000_000))), "limit archive_ratio"),
     "quine.zip": (lambda: zipped(("inner.zip", zipped(("scan.png", GOOD)))), "nothing"),
@@ -230,6 +248,9 @@ ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
     "many.zip": (lambda: zipped(*[(f"{i}.png", b"x") for i in range(300)]), "limit upload_files"),
     "deep.zip": (lambda: zipped(("a/" * 40 + "scan.png", GOOD)), "limit archive_depth"),
     "newline.zip": (lambda: zipped(("scan\n.png", GOOD)), "leads out"),
+    "list.zip": (endless_list, "limit archive_entries"),
+    "name.tar": (lambda: endless_name(tarfile.GNUTYPE_LONGNAME), "a name of 100,000,000 bytes"),
+    "facts.tar": (lambda: endless_name(tarfile.XHDTYPE), "a name of 100,000,000 bytes"),
     "sparse.tar": (sparse_tar, "is a link"),
     "empty.zip": (lambda: zipped(), "nothing"),
     "page.zip": (lambda: HTML, "not an archive"),

@@ -104,7 +104,7 @@ def _csv_row(look: Look | Unreadable, target_fpr: float) -> dict[str, object]:
 
 def _plain(text: str) -> str:
     """A file may be named like a formula; a spreadsheet must not run it."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _labelled(results: Results, look: Look) -> bytes:

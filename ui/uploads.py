@@ -14,6 +14,7 @@ from medvae.errors import DataError
 from medvae.limits import MB, Limits
 
 ARCHIVES = (".zip", ".tar")
+FILES_PER_IMAGE = 20  # of an archive that are listed: tables and thumbnails are passed over
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,12 @@ def uploaded_images(files: Sequence[Path]) -> list[UploadedImage]:
 def _images_in(file: Path) -> Iterator[tuple[UploadedImage, int]]:
     if file.suffix.lower() not in ARCHIVES:
         size = file.stat().st_size if file.exists() else 0
-        yield UploadedImage(file.name, file.read_bytes), size
+        yield UploadedImage(file.name, partial(_read, file)), size
         return
+    limits = Limits.current()
+    listed = limits.model_copy(update={"archive_entries": FILES_PER_IMAGE * limits.upload_files})
     try:
-        store = open_store(file)
+        store = open_store(file, limits=listed)
     except DataError as error:
         reason = str(error).replace(str(file), file.name)  # where it lies is nobody's business
         yield UploadedImage(file.name, partial(_refuse, reason)), 0
@@ -57,6 +60,11 @@ def _images_in(file: Path) -> Iterator[tuple[UploadedImage, int]]:
         path = PurePosixPath(stored.path)
         if path.suffix.lower() in SUFFIXES or not path.suffix:  # DICOM files often have none
             yield UploadedImage(path.name, partial(store.read, stored.path)), stored.size
+
+
+def _read(file: Path) -> bytes:
+    Limits.current().check_bytes(file.stat().st_size)
+    return file.read_bytes()
 
 
 def _refuse(reason: str) -> bytes:

@@ -14,6 +14,7 @@ from pathlib import Path
 from medvae.config import DataConfig
 from medvae.data.catalog import SOURCE_SPLITS
 from medvae.data.decode import SUFFIXES
+from medvae.data.headers import ShortHeaders
 from medvae.data.phantom_set import write_phantoms
 from medvae.data.stores import ARCHIVES, LISTS, PACKED_TARS, ArchiveBudget, admitted_members
 from medvae.errors import DataError
@@ -64,7 +65,7 @@ def unpack_tar(archive: Path, workspace: Workspace, on_progress: OnProgress) -> 
         partial.replace(target)
     except FileNotFoundError:
         raise DataError(f"{archive}: no such file or folder; expected a data set") from None
-    except (tarfile.TarError, zlib.error, LZMAError, EOFError, OSError) as error:
+    except (tarfile.TarError, zlib.error, LZMAError, EOFError, OSError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{archive}: not a TAR that can be unpacked ({reason})") from None
     finally:
@@ -75,7 +76,7 @@ def unpack_tar(archive: Path, workspace: Workspace, on_progress: OnProgress) -> 
 def _stream(archive: Path, folder: Path, on_progress: OnProgress) -> int:
     written = 0
     budget = ArchiveBudget(archive, Limits.current())
-    with tarfile.open(archive, "r|*") as opened:
+    with tarfile.open(archive, "r|*", tarinfo=ShortHeaders) as opened:
         for member in admitted_members(opened, budget):
             name = Path(member.name)
             if name.suffix.lower() not in SUFFIXES.union(LISTS, {".txt"}):

@@ -20,6 +20,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
+from medvae.data.headers import BoundedZip, ShortHeaders
 from medvae.errors import DataError
 from medvae.limits import MB, Limits
 
@@ -56,24 +57,25 @@ class Store(Protocol):
         """Raises `DataError` or `OSError`."""
 
 
-def open_store(root: Path, meant: Collection[str] = ()) -> Store:
+def open_store(root: Path, meant: Collection[str] = (), limits: Limits | None = None) -> Store:
     """The files of a folder, of an archive, or around a list of files.
 
     Folders of an archive that hold nothing but one other are looked through, down to one of the
-    names in `meant` (lower case). Raises `DataError` for what is none of these or beyond a limit.
+    names in `meant` (lower case). `limits` are the workspace's by default. Raises `DataError` for
+    what is none of these or beyond a limit.
     """
     if root.is_dir():
         return Folder(root)
-    suffix = root.suffix.lower()
+    suffix, bounds = root.suffix.lower(), limits or Limits.current()
     try:
         if root.is_file() and suffix in LISTS:
             return Folder(root.parent)
         if root.is_file() and suffix == ".zip":
-            return ZipArchive(root, meant, Limits.current())
+            return ZipArchive(root, meant, bounds)
         if root.is_file() and suffix == ".tar":
-            return TarArchive(root, meant, Limits.current())
+            return TarArchive(root, meant, bounds)
         if root.is_file() and suffix == ".npz":
-            return NumpyArchive(root, Limits.current())
+            return NumpyArchive(root, bounds)
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, ValueError, KeyError, EOFError,
             NotImplementedError, RuntimeError, MemoryError) as error:  # fmt: skip
         reason = " ".join(str(error).split())
@@ -151,7 +153,7 @@ class ZipArchive(_Archive):
 
     def __init__(self, file: Path, meant: Collection[str], limits: Limits) -> None:
         self._file = file
-        self._zip = zipfile.ZipFile(file)
+        self._zip = BoundedZip(file, limits.archive_entries, limits.file_mb * MB)
         try:
             budget = ArchiveBudget(file, limits)
             sizes = {}
@@ -186,7 +188,7 @@ class TarArchive(_Archive):
 
     def __init__(self, file: Path, meant: Collection[str], limits: Limits) -> None:
         self._places = {}
-        with tarfile.open(file, "r:") as opened:
+        with tarfile.open(file, "r:", tarinfo=ShortHeaders) as opened:
             for member in admitted_members(opened, ArchiveBudget(file, limits)):
                 self._places[member.name] = (member.offset_data, member.size)
         sizes = {name: size for name, (_, size) in self._places.items()}
@@ -212,7 +214,8 @@ class NumpyArchive:
         self._stamp = file.stat().st_mtime_ns
         if file.stat().st_size > limits.archive_mb * MB:
             raise DataError(f"{file}: larger than {limits.archive_mb} MB (limit archive_mb)")
-        ZipArchive(file, (), limits)  # an NPZ is a ZIP: the same limits
+        for array in ZipArchive(file, (), limits).files():  # an NPZ is a ZIP: the same limits
+            limits.check_bytes(array.size)
         with np.load(file, allow_pickle=False) as arrays:
             self._images = {
                 part: arrays[f"{part}_images"]

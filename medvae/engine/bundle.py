@@ -22,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from medvae import __version__
 from medvae.atomic import replacing
 from medvae.config import Config
+from medvae.data.headers import BoundedZip
 from medvae.device import choose_compute
 from medvae.engine import checkpoint
 from medvae.engine.attempts import MODEL
@@ -30,13 +31,14 @@ from medvae.engine.evaluation import Evaluation
 from medvae.engine.events import EpochEnded
 from medvae.engine.model_card import NAME as CARD
 from medvae.engine.model_card import model_card, write_card
-from medvae.errors import BundleError, CheckpointError, ConfigError, ImageError
+from medvae.errors import BundleError, CheckpointError, ConfigError, DataError, ImageError
 from medvae.limits import MB, Limits
 
 FORMAT, VERSION = "med-anomaly-vae bundle", 1
 MANIFEST, SETTINGS, EVALUATION = "bundle.json", "config.yaml", "evaluation.json"
 PICTURES = ("report_card.png", "roc.png", "scores.png")
 KNOWN = (MODEL, MANIFEST, SETTINGS, EVALUATION, CARD, *PICTURES)
+MOST_FILES = 100  # that are listed at all before any name is looked at
 LARGEST_OTHER = 32 * MB  # bytes of a file other than the model
 CHUNK = 1 << 20
 
@@ -85,8 +87,10 @@ def export_run(folder: Path, out: Path) -> Path:
 def open_bundle(archive: Path) -> Bundle:
     """Read a bundle and check all of it. Raises `BundleError` in one line; runs nothing of it."""
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with BoundedZip(archive, MOST_FILES, Limits.current().checkpoint_mb * MB) as opened:
             return _read(opened, archive)
+    except DataError as error:
+        raise BundleError(str(error)) from None
     except FileNotFoundError:
         raise BundleError(f"{archive.name}: no such file; expected a bundle (ZIP)") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError):
