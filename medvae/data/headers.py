@@ -28,24 +28,27 @@ class BoundedZip(zipfile.ZipFile):
     longest: bytes that may be read in one go afterwards.
     """
 
+    _reads: "_BoundedReads | None" = None  # as long as there is a file
+
     def __init__(self, file: Path, entries: int, longest: int) -> None:
-        self._reads = _BoundedReads(io.FileIO(file))
-        self._reads.longest = entries * ENTRY_BYTES
-        self._reads.refusal = (
+        self._reads = reads = _BoundedReads(io.FileIO(file))
+        reads.longest = entries * ENTRY_BYTES
+        reads.refusal = (
             f"{file.name}: a list of more than {entries:,} files (limit archive_entries); nothing "
             "of it was read"
         )
         try:
-            super().__init__(self._reads)
+            super().__init__(reads)
         except BaseException:
-            self._reads.close()
+            reads.close()
             raise
-        self._reads.longest = longest
-        self._reads.refusal = f"{file.name}: a file of more than {longest // MB:,} MB in it"
+        reads.longest = longest
+        reads.refusal = f"{file.name}: a file of more than {longest // MB:,} MB in it"
 
     def close(self) -> None:
         super().close()
-        self._reads.close()
+        if self._reads:
+            self._reads.close()
 
 
 class _BoundedReads(io.BufferedReader):

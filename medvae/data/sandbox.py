@@ -12,6 +12,8 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing import Pipe
@@ -19,6 +21,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from medvae.data.decode import Gray, loads_at_a_fraction, open_image
 from medvae.data.transform import read_model_input, to_model_input
@@ -28,6 +31,7 @@ from medvae.workspace import PROJECT
 
 WORKERS = 2
 LONGEST_START = 60.0  # seconds, on a machine that is busy
+PIPE, MOST_FILES = 3, 4096  # numbers of open files: the pipe's, and the highest that is looked for
 HEADER = 64 * 2**10  # bytes of an answer's header
 _TYPES = ("uint8", "uint16", "float32")
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "HOME", "SYSTEMROOT")
@@ -47,7 +51,7 @@ def see(data: bytes, name: str, size: int, smallest: int, limits: Limits | None 
     """Decode in this process. Raises `ImageError`, with the file's name in front."""
     opened = open_image(data, name, smallest, limits)
     if loads_at_a_fraction(data):
-        pixels = read_model_input(data, name, size)
+        pixels = read_model_input(data, name, size, limits)
     else:
         try:
             pixels = to_model_input(opened.gray, size)
@@ -127,19 +131,15 @@ class _Worker:
         self.spent = True  # until it has answered as it should
         try:
             self._wait_for_start()
-            self._pipe.send_bytes(json.dumps([name, size, smallest]).encode())
-            self._pipe.send_bytes(data)
-            if not self._pipe.poll(self._limits.decode_seconds):
-                raise ImageError(
-                    f"{name}: took longer than {self._limits.decode_seconds:g} s to decode "
-                    "(limit decode_seconds); export it again"
-                )
-            header = json.loads(self._pipe.recv_bytes(HEADER))
-            if "error" in header:
-                self.spent = bool(header["spent"])
-                raise ImageError(str(header["error"]))
-            seen = self._receive(header, size)
-        except (OSError, EOFError, ValueError, KeyError, TypeError):
+            with self._deadline(name):
+                self._pipe.send_bytes(json.dumps([name, size, smallest]).encode())
+                self._pipe.send_bytes(data)
+                header = json.loads(self._pipe.recv_bytes(HEADER))
+                if "error" in header:
+                    self.spent = bool(header["spent"])
+                    raise ImageError(" ".join(str(header["error"]).split()))
+                seen = self._receive(header, size)
+        except (OSError, EOFError, ValueError, KeyError, TypeError, RecursionError):
             raise ImageError(f"{name}: its decoder crashed; export it again") from None
         self.spent = False
         return seen
@@ -153,6 +153,25 @@ class _Worker:
         self._process.kill()
         self._process.wait()
         self._pipe.close()
+
+    @contextlib.contextmanager
+    def _deadline(self, name: str) -> Iterator[None]:
+        """Ends the process when time is up, wherever it or the exchange with it stands."""
+        seconds = self._limits.decode_seconds
+        clock = threading.Timer(seconds, self._process.kill)
+        began = time.monotonic()
+        clock.start()
+        try:
+            yield
+        except (OSError, EOFError):
+            if time.monotonic() - began < seconds:
+                raise
+            raise ImageError(
+                f"{name}: took longer than {seconds:g} s to decode (limit decode_seconds); "
+                "export it again"
+            ) from None
+        finally:
+            clock.cancel()
 
     def _wait_for_start(self) -> None:
         if not self._started:
@@ -177,10 +196,10 @@ class _Worker:
 
 def serve() -> None:
     """The worker's side: answer until the pipe closes. Arguments: the pipe's number, the limits."""
-    pipe = Connection(int(sys.argv[1]))
+    pipe = Connection(os.dup2(int(sys.argv[1]), PIPE))
+    os.closerange(PIPE + 1, MOST_FILES)
     limits = Limits.model_validate_json(sys.argv[2])
-    import medvae.data.dicom  # noqa: F401  so that the first DICOM file need not wait
-
+    _import_decoders()
     _confine(limits)
     pipe.send_bytes(b"ready")
     with contextlib.suppress(EOFError, OSError):
@@ -209,12 +228,26 @@ def _answer(
     pipe.send_bytes(gray.data.cast("B"))
 
 
+def _import_decoders() -> None:
+    """Whatever is otherwise imported with the first file of a kind: later nothing can be opened."""
+    import numpy.ma  # noqa: F401  for windows of DICOM
+    from PIL import ImageFile, ImageMath, ImageSequence  # noqa: F401
+
+    import medvae.data.dicom  # noqa: F401
+
+    Image.init()
+
+
 def _confine(limits: Limits) -> None:
-    """Little memory, no new files, no core dump. macOS does not bound the address space."""
+    """Little memory, no writing, no core dump, and nothing new may be opened: no file, no socket.
+
+    macOS does not bound the address space.
+    """
     bounds = {
         resource.RLIMIT_AS: limits.decode_memory_mb * MB,
         resource.RLIMIT_FSIZE: 0,
         resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_NOFILE: PIPE + 1,
     }
     for kind, bound in bounds.items():
         with contextlib.suppress(ValueError, OSError):

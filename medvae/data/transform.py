@@ -9,6 +9,7 @@ from PIL import Image
 
 from medvae.data.decode import Gray, decode
 from medvae.errors import ImageError
+from medvae.limits import Limits
 
 VERSION = 1  # raise when a pixel would come out differently: caches are rebuilt
 OVERSAMPLING = 2  # a JPEG may be decoded small, but not below this many times the model's side
@@ -35,9 +36,9 @@ def to_model_input(image: Gray, size: int) -> np.ndarray:
     return np.rint((values - low) * (255.0 / (high - low))).astype(np.uint8)
 
 
-def read_model_input(data: bytes, name: str, size: int) -> np.ndarray:
+def read_model_input(data: bytes, name: str, size: int, limits: Limits | None = None) -> np.ndarray:
     """`decode` and `to_model_input` in one go, with the file's name in front of any error."""
-    image = decode(data, name, smallest=OVERSAMPLING * size)
+    image = decode(data, name, OVERSAMPLING * size, limits)
     try:
         return to_model_input(image, size)
     except ImageError as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.fuzz import seeds
 from medvae.data import sandbox
 from medvae.data.sandbox import Sandbox, see
 from medvae.data.transform import read_model_input
@@ -75,7 +76,11 @@ def test_a_refusal_is_the_same_line_and_keeps_the_worker(box: Sandbox) -> None:
         ("time.sleep(60)", "took longer than 1 s to decode (limit decode_seconds)"),
         ("while True: pass", "took longer than 1 s"),
         ("bytearray(2**30)", "needs too much memory"),
-        ("open('FOLDER/written', 'w').write('x' * 9999)", "its decoder crashed"),
+        ("open('FOLDER/written', 'w')", "its decoder crashed"),
+        ("open('/etc/hostname')", "its decoder crashed"),
+        ("__import__('socket').socket()", "its decoder crashed"),
+        ("raise s.ImageError('scan.png: one\\nand\\ttwo')", "scan.png: one and two"),
+        ("os.write(3, b'\\0\\0\\1\\0{'); time.sleep(60)", "took longer than 1 s"),
         ("return s.Seen(s.np.zeros((9, 9), 'u1'), s.np.zeros((4, 4), 'u1'), {})", "crashed"),
         ("return s.Seen(s.np.zeros((32, 32), 'u1'), s.np.zeros((4, 4)), {})", "crashed"),
     ],
@@ -91,6 +96,19 @@ def test_whatever_a_decoder_does_is_one_line(
         assert reason in str(caught.value)
     finally:
         box.close()
+
+
+def test_what_may_be_opened_is_what_all_formats_need(box: Sandbox) -> None:
+    for name, data in seeds().items():
+        assert box.see(data, name, 32, 100).gray.size > 0
+
+
+def test_wider_limits_of_the_workspace_hold_inside(home: Path) -> None:
+    (home / "limits.yaml").write_text("pixels: 50000000\n")
+    large = encoded(np.tile(chest(1), (101, 101)), "JPEG")  # 41.8 megapixels
+    box = Sandbox(workers=1)
+    assert box.see(large, "scan.jpg", 32, 100).pixels.shape == (32, 32)
+    box.close()
 
 
 def test_after_a_crash_the_next_file_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
