@@ -25,8 +25,10 @@ _REDUCED_OR_MASK = 0b101  # bits of the subfile tag: a smaller copy, or a mask, 
 
 Gray = np.ndarray  # (H, W), uint8, uint16 or float32
 
-# One decision for the process: sizes are checked here, before any pixel is decoded.
+# Two decisions for the process: sizes are checked here, before any pixel is decoded, and damaged
+# tags are not warned of, since the pixels decide.
 Image.MAX_IMAGE_PIXELS = None
+warnings.filterwarnings("ignore", module=r"PIL\b")
 
 
 @dataclass(frozen=True)
@@ -98,16 +100,14 @@ def _open(data: bytes, smallest: int, limits: Limits) -> Opened:
     limits.check_bytes(len(data))
     if is_dicom(data):
         return Opened(*decode_dicom(data, limits))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns about damaged tags; pixels decide here
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            limits.check_size(*image.size)
-            _refuse_several(image)
-            _refuse_deep_colour(image)
-            if smallest:
-                image.draft("L", (smallest, smallest))
-            gray = _gray(ImageOps.exif_transpose(image))
-            return Opened(_inverted(gray, image) if _white_is_zero(image) else gray)
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        limits.check_size(*image.size)
+        _refuse_several(image)
+        _refuse_deep_colour(image)
+        if smallest:
+            image.draft("L", (smallest, smallest))
+        gray = _gray(ImageOps.exif_transpose(image))
+        return Opened(_inverted(gray, image) if _white_is_zero(image) else gray)
 
 
 def _refuse_several(image: Image.Image) -> None:

@@ -1,14 +1,13 @@
 """DICOM radiographs: from a file's bytes to the gray values a viewer would show.
 
-Rescale, window and inversion are pydicom's; what is no frontal radiograph is refused. Knows which
-tags may be shown; all others, which may name a person, are neither returned nor put into messages.
+Rescale, window and inversion are pydicom's; what is no single frontal radiograph is refused. Which
+tags are looked at and may be shown is in `dicom_tags`.
 """
 
 import io
-import re
+import logging
 import warnings
 import zlib
-from typing import Any
 
 import numpy as np
 import pydicom
@@ -21,16 +20,19 @@ from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGExtended12Bit,
     RLELossless,
 )
 
+from medvae.data import dicom_tags as tags
 from medvae.errors import ImageError
 from medvae.limits import MB, Limits
 
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # pixels decide here
+# Its warnings quote the file's tags: they are neither shown nor logged, in whichever thread.
+logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
+warnings.filterwarnings("ignore", module=r"(pydicom|medvae\.data\.dicom)\b")
 
-RADIOGRAPHS = frozenset({"CR", "DX", "DR", "RG"})
-NOT_FRONTAL = frozenset({"LL", "RL", "LAT", "LATERAL", "LLD", "RLD", "LLO", "RLO", "LAO", "RAO"})
 TAILS = (0.1, 99.9)  # percentiles that a picture without a window of its own is stretched to
 SAMPLED = 2**20  # values that percentiles are taken of
 # Damaged files abort gdcm's JPEG 2000 and panic pylibjpeg's RLE; these only raise.
@@ -41,9 +43,6 @@ _DECODERS = {
     RLELossless: "pydicom",
 }
 _STARTS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")  # of files without the preamble: a first tag
-_SHOWN = ("Modality", "ViewPosition", "BodyPartExamined", "PhotometricInterpretation")
-_NUMBERS = ("BitsStored", "KVP", "ImagerPixelSpacing", "PixelSpacing")
-_CODE = re.compile(r"[A-Z0-9 _/-]{1,16}")
 
 
 def is_dicom(data: bytes) -> bool:
@@ -57,12 +56,10 @@ def decode_dicom(data: bytes, limits: Limits) -> tuple[np.ndarray, dict[str, str
     Raises `ImageError` for what is no single frontal radiograph, or cannot be read.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they quote the file's tags
-            _check_deflated(data, limits)
-            dataset = pydicom.dcmread(io.BytesIO(data), force=True)
-            _check(dataset, limits)
-            return _as_seen(dataset), _facts(dataset)
+        _check_deflated(data, limits)
+        dataset = pydicom.dcmread(io.BytesIO(data), force=True)
+        _check(dataset, limits)
+        return _as_seen(dataset), tags.facts(dataset)
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # the reader raises nearly anything, with the file's tags in it
@@ -85,34 +82,56 @@ def _check_deflated(data: bytes, limits: Limits) -> None:
 def _check(dataset: Dataset, limits: Limits) -> None:
     if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise ImageError("a DICOM file without an image; expected a radiograph")
-    modality = _code(dataset, "Modality")
-    if modality and modality not in RADIOGRAPHS:
+    modality = tags.code(dataset, "Modality")
+    if modality and modality not in tags.RADIOGRAPHS:
         raise ImageError(f"a DICOM of modality {modality}; expected a radiograph (CR, DX or DR)")
-    view = _code(dataset, "ViewPosition")
-    if view in NOT_FRONTAL:
-        raise ImageError(f"view position {view}; expected a frontal view (PA or AP)")
+    sideways = tags.sideways(dataset)
+    if sideways:
+        raise ImageError(f"{sideways}; expected a frontal view (PA or AP)")
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames != 1:
         raise ImageError(f"{frames} frames in one file; expected a single image")
-    interpretation = _code(dataset, "PhotometricInterpretation")
+    interpretation = tags.code(dataset, "PhotometricInterpretation")
     if interpretation not in ("MONOCHROME1", "MONOCHROME2"):
-        raise ImageError(f"a colour image ({interpretation or 'unknown'}); expected gray values")
+        raise ImageError(f"a colour image, {interpretation or 'unknown'}; expected gray values")
     limits.check_size(int(dataset.Columns), int(dataset.Rows))
+    if dataset.file_meta.get("TransferSyntaxUID") == JPEGExtended12Bit and dataset.BitsStored > 8:
+        raise ImageError(
+            "compressed as JPEG Extended with 12 bits, which cannot be read here; export it "
+            "uncompressed, or as lossless JPEG or JPEG 2000"
+        )
 
 
 def _as_seen(dataset: Dataset) -> np.ndarray:
-    """Stored values → rescale → window, or where there is none the bulk of the values → upright."""
+    """Stored values → rescale → window, or where there is none the bulk of the values → upright.
+
+    Padding, where nothing was recorded, comes out black like the background of a viewer.
+    """
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     stored = pixel_array(dataset, decoding_plugin=_DECODERS.get(syntax, ""))
+    padding = _padding(stored, dataset)
     values = apply_modality_lut(stored, dataset)
     try:
         shown = apply_voi_lut(values, dataset) if _has_window(dataset) else None
     except (ValueError, NotImplementedError):
         shown = None  # a window that the standard does not allow
     if shown is None:
-        shown = _stretched(values, stored != dataset.get("PixelPaddingValue"))
+        shown = _stretched(values, padding)
     gray = np.asarray(shown, dtype=np.float32)
-    return gray.max() - gray if dataset.PhotometricInterpretation == "MONOCHROME1" else gray
+    if dataset.PhotometricInterpretation == "MONOCHROME1":
+        gray = gray.max() - gray
+    if padding is not None:
+        gray = np.where(padding, gray.min(), gray)
+    return gray
+
+
+def _padding(stored: np.ndarray, dataset: Dataset) -> np.ndarray | None:
+    """Which pixels (H, W) are none: those of one stored value or of a range. PS3.3 C.7.5.1.1.2."""
+    value, limit = dataset.get("PixelPaddingValue"), dataset.get("PixelPaddingRangeLimit")
+    if value is None:
+        return None
+    low, high = sorted((int(value), int(value if limit is None else limit)))
+    return (stored >= low) & (stored <= high)
 
 
 def _has_window(dataset: Dataset) -> bool:
@@ -120,33 +139,11 @@ def _has_window(dataset: Dataset) -> bool:
     return window or bool(dataset.get("VOILUTSequence"))
 
 
-def _stretched(values: np.ndarray, kept: np.ndarray) -> np.ndarray:
+def _stretched(values: np.ndarray, padding: np.ndarray | None) -> np.ndarray:
     """Clipped to the bulk of what is no padding, so that one hot pixel does not darken a chest."""
-    inside = values[kept]
+    inside = values.ravel() if padding is None else values[~padding]
     if not inside.size:
         return values
     low, high = np.percentile(inside[:: max(1, inside.size // SAMPLED)], TAILS)
-    return np.clip(values, low, high)
-
-
-def _facts(dataset: Dataset) -> dict[str, str]:
-    facts = {name: _code(dataset, name) for name in _SHOWN}
-    for name in _NUMBERS:
-        with_unit = _numbers(dataset.get(name))
-        if with_unit:
-            facts[name] = with_unit
-    return {name: value for name, value in facts.items() if value}
-
-
-def _code(dataset: Dataset, name: str) -> str:
-    """A coded value; free text in its place may name somebody, and is told as `(not a code)`."""
-    value = str(dataset.get(name) or "").strip()
-    return value if not value or _CODE.fullmatch(value) else "(not a code)"
-
-
-def _numbers(value: Any) -> str:
-    parts = value if isinstance(value, (list, pydicom.multival.MultiValue)) else [value]
-    try:
-        return " × ".join(f"{float(part):g}" for part in parts)
-    except (TypeError, ValueError):
-        return ""
+    shown = values.astype(np.float32)
+    return np.clip(shown, np.float32(low), np.float32(high), out=shown)

@@ -219,7 +219,12 @@ def _answer(
         gray = np.ascontiguousarray(seen.gray)
     except (ImageError, MemoryError) as error:
         out_of_memory = isinstance(error, MemoryError) or "memory" in str(error)
-        message = str(error) or f"{name}: needs too much memory to decode; export it smaller"
+        message = str(error)
+        if out_of_memory:
+            message = (
+                f"{name}: needs too much memory to decode (limit decode_memory_mb: "
+                f"{limits.decode_memory_mb}); export it smaller"
+            )
         pipe.send_bytes(json.dumps({"error": message, "spent": out_of_memory}).encode())
         return
     header = {"type": gray.dtype.name, "shape": gray.shape, "facts": seen.facts}

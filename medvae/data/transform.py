@@ -25,7 +25,7 @@ def to_model_input(image: Gray, size: int) -> np.ndarray:
     if image.ndim != 2 or 0 in image.shape:
         raise ImageError(f"has the shape {image.shape}; expected gray values (height, width)")
     if image.dtype != np.uint8:
-        image = image.astype(np.float32)
+        image = image.astype(np.float32, copy=False)
         if not np.isfinite(image).all():
             raise ImageError("has pixels that are not numbers; expected finite gray values")
     resized = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)

@@ -75,7 +75,7 @@ def test_a_refusal_is_the_same_line_and_keeps_the_worker(box: Sandbox) -> None:
         ("os._exit(0)", "its decoder crashed"),
         ("time.sleep(60)", "took longer than 1 s to decode (limit decode_seconds)"),
         ("while True: pass", "took longer than 1 s"),
-        ("bytearray(2**30)", "needs too much memory"),
+        ("bytearray(2**30)", "too much memory to decode (limit decode_memory_mb: 600)"),
         ("open('FOLDER/written', 'w')", "its decoder crashed"),
         ("open('/etc/hostname')", "its decoder crashed"),
         ("__import__('socket').socket()", "its decoder crashed"),
