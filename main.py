@@ -339,21 +339,19 @@ def import_data(
     changes: SetOption = None,
 ) -> None:
     """Decode a data set once, and say what is in it and whether it is fit to train on."""
-    from medvae.data.card import write_card
+    from medvae.data.card import CARD
     from medvae.data.sources import unpack_tar
     from medvae.data.stores import PACKED_TARS
     from medvae.engine.console import ConsoleProgress
-    from medvae.engine.events import Preparing
-    from medvae.engine.experiment import load_images
+    from medvae.engine.experiment import import_and_survey
 
     workspace = Workspace.current()
     with ConsoleProgress() as progress, _interruptible() as should_stop:
         if path.name.lower().endswith(PACKED_TARS):
             path = unpack_tar(path, workspace, _told(progress, "Unpacking"))
         settings = _settings("default", str(path), changes)
-        images = load_images(settings, workspace, progress, should_stop)
-        progress(Preparing("Looking for leaks", 0, 1))
-        card = write_card(settings.data, images, workspace, settings.training.seed, source)
+        folder = import_and_survey(settings, workspace, progress, should_stop, source)
+    card = folder / CARD
     print(card.read_text(encoding="utf-8"))
     _print_files([card])
     print(f"train with: python main.py train --data {path}")

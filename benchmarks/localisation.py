@@ -1,6 +1,5 @@
 """How well a map finds what is known to be there: painted lesions, phantom masks, real boxes."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,12 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.painted import paint_lesions
 from medvae.data.cache import ImageSet
 from medvae.data.catalog import Record
+from medvae.data.layouts import Box
 from medvae.engine.audit import auroc_of
 from medvae.engine.detector import AnomalyDetector, Detection
 
 CONTRASTS = (0.3, 0.15)  # gray levels of 1
 FALSE_POSITIVES = 0.3  # up to which share of healthy pixels AUPRO integrates
-BOX_FILE = "BBox_List_2017.csv"
-BOX_SIDE = 1024  # pixels of the images in which the boxes were drawn
 
 
 def detections_of(detector: AnomalyDetector, pixels: np.ndarray) -> list[Detection]:
@@ -97,21 +95,15 @@ def phantom_lesions(
 def box_hits(detector: AnomalyDetector, images: ImageSet) -> dict[str, float]:
     """Share of the images with a radiologist's box whose map has its maximum inside one.
 
-    `chance` is the boxes' mean share of the area.
+    Boxes of any data set that has some: NIH's, RSNA's. `chance` is their mean share of the area.
     """
     size = detector.config.model.image_size
-    boxes: dict[str, list[np.ndarray]] = {}
-    with (images.catalog.root / BOX_FILE).open(newline="", encoding="utf-8") as file:
-        for row in list(csv.reader(file))[1:]:
-            box = np.array([float(value) for value in row[2:6]]) * size / BOX_SIDE
-            boxes.setdefault(Path(row[0]).stem, []).append(box)
-    sick = [record for record in images.catalog.records if record.label == "sick"]
-    records = [record for record in sick if Path(record.path).stem in boxes]
+    records = [record for record in images.catalog.records if record.boxes]
     found = detections_of(detector, images.pixels[[record.row for record in records]])
     hits, areas = [], []
     for record, one in zip(records, found, strict=True):
         peak = np.abs(one.anomaly_map).argmax()
-        inside = _in_boxes(size, boxes[Path(record.path).stem])
+        inside = _in_boxes(size, record.boxes)
         hits.append(bool(inside.flat[peak]))
         areas.append(inside.mean())
     return {"images": len(hits), "hits": float(np.mean(hits)), "chance": float(np.mean(areas))}
@@ -133,8 +125,8 @@ def _phantom_mask(root: Path, record: Record, detector: AnomalyDetector) -> np.n
         return np.asarray(mask.resize((size, size), Image.Resampling.BOX)) > 127
 
 
-def _in_boxes(size: int, boxes: Sequence[np.ndarray]) -> np.ndarray:
-    rows, columns = np.mgrid[:size, :size] + 0.5
+def _in_boxes(size: int, boxes: Sequence[Box]) -> np.ndarray:
+    rows, columns = (np.mgrid[:size, :size] + 0.5) / size
     inside = np.zeros((size, size), bool)
     for x, y, width, height in boxes:
         inside |= (columns >= x) & (columns < x + width) & (rows >= y) & (rows < y + height)

@@ -82,7 +82,10 @@ def set_details(survey: Survey, folder: Path) -> str:
         f'<header class="run-head"><h2>{escape(set_name(survey))}</h2><p class="meta">'
         f"{origin}, decoded at {survey.image_size} × "
         f"{survey.image_size}, looked through {moment(survey.made)}. To learn from it, "
-        f"choose it as data set on the {link(Place('train'), 'Train tab')}.</p></header>"
+        f"choose it as data set on the {link(Place('train'), 'Train tab')}.</p>"
+        f'<p class="meta" id="set-source">Layout: {escape(survey.layout)}. Source and licence: '
+        f"{escape(survey.source)}. Fingerprint of all contents: "
+        f"<code>{escape(survey.fingerprint[:16])}</code></p></header>"
     )
     if survey.outdated:
         head += notice("The folder has changed", "Images were read anew since; import it again.")
@@ -122,6 +125,10 @@ def audit_panel(audit: Audit, seed: int) -> str:
 
 
 def _tiles(survey: Survey) -> str:
+    boxed = (
+        [tile("Images with boxes", f"{survey.boxed:,}", "Marked by the set's own table; they test "
+              "where a finding is seen, and never teach")] if survey.boxed else []
+    )  # fmt: skip
     return tiles(
         tile(
             "Healthy images",
@@ -141,6 +148,7 @@ def _tiles(survey: Survey) -> str:
             "Files with the same bytes as another one count once",
         ),
         tile("Unreadable files", f"{survey.unreadable:,}", "Left out; each with its reason below"),
+        *boxed,
     )
 
 

@@ -71,6 +71,24 @@ _RSNA_SOURCE = (
 _CHEXPERT_SOURCE = "Stanford ML Group, CheXpert (Irvin et al., AAAI 2019); its own research licence"
 
 
+_MEDMNIST_SOURCE = (
+    "MedMNIST v2 (Yang et al., Scientific Data 2023), from Kermany et al. 2018; CC BY 4.0"
+)
+_KAGGLE = "chest-xray-pneumonia"  # the folder that Kaggle's client puts its copy into
+_KAGGLE_SOURCE = (
+    "Kermany, Zhang, Goldbaum: Chest X-Ray Images, Mendeley Data 2018, through Kaggle; CC BY 4.0"
+)
+
+
+def stated_source(root: Path, layout: Layout | None) -> str:
+    """Where a data set is from and under which licence, where its form tells; else empty."""
+    if layout:
+        return layout.source
+    if root.suffix == ".npz" and root.name.startswith("pneumoniamnist"):
+        return _MEDMNIST_SOURCE
+    return _KAGGLE_SOURCE if _KAGGLE in root.parts else ""
+
+
 def _manifest(config: DataConfig, store: Store, table: str) -> Iterator[Listed]:
     """Columns `path` and `label`; `patient` and `split` where known."""
     labels: dict[str, Label] = {

@@ -18,8 +18,9 @@ from PIL import Image
 from medvae.atomic import replacing
 from medvae.config import DataConfig
 from medvae.data.cache import INDEX, ImageSet, cache_folder
-from medvae.data.catalog import Catalog, open_data
-from medvae.data.layouts import Label
+from medvae.data.catalog import Catalog, fingerprint, open_data
+from medvae.data.decode import FORMATS
+from medvae.data.layouts import Label, find_layout, stated_source
 from medvae.data.leak_guard import check_no_leak
 from medvae.data.splits import split
 from medvae.errors import DataError
@@ -30,6 +31,7 @@ SAMPLE_ROWS, SAMPLE_COLUMNS = 2, 6
 LISTED = 100  # duplicates and unreadable files that are named; all are counted
 LABELS: tuple[Label, ...] = ("normal", "sick")
 UNSPLIT, UNKNOWN = "not split", "unknown"
+UNSTATED = "not stated; ask whoever gave you the images"
 CHUNK = 1024
 READERS = 8
 
@@ -61,6 +63,10 @@ class Survey:
     unreadable_files: dict[str, str]  # the first of them: path → reason
     sizes: dict[str, int]  # "1024 × 768" → files
     audit: Audit
+    layout: str = ""  # by which table or folders its labels are known
+    source: str = ""  # where the images are from, and under which licence
+    fingerprint: str = ""  # of all contents
+    boxed: int = 0  # images with boxes around findings
     made: float = 0.0  # seconds since 1970
     outdated: bool = False  # images were read anew since
 
@@ -73,14 +79,21 @@ class Survey:
 
 
 def make_survey(
-    config: DataConfig, images: ImageSet, workspace: Workspace, seed: int, on_progress: OnProgress
+    config: DataConfig,
+    images: ImageSet,
+    workspace: Workspace,
+    seed: int,
+    on_progress: OnProgress,
+    source: str = "",
 ) -> Path:
     """Look through an imported set, write what was found beside it, and return that folder.
 
-    `on_progress(done, total)` counts files whose size is read.
+    `on_progress(done, total)` counts files whose size is read. source: where the images are from
+    and under which licence, if their layout does not tell.
     """
     catalog, side = images.catalog, images.pixels.shape[-1]
     folder = cache_folder(catalog.root, config, side, workspace)
+    layout = find_layout(config, catalog.root, open_data(config, catalog.root))
     found = Survey(
         root=str(catalog.root),
         image_size=side,
@@ -94,6 +107,10 @@ def make_survey(
         unreadable_files=dict(list(catalog.unreadable.items())[:LISTED]),
         sizes=_sizes(config, catalog, on_progress),
         audit=audit(config, images, seed),
+        layout=layout.name if layout else "label folders",
+        source=source or stated_source(catalog.root, layout) or _own_source(config),
+        fingerprint=fingerprint(record.sha256 for record in catalog.records),
+        boxed=sum(bool(record.boxes) for record in catalog.records),
     )
     for label in LABELS:
         _write_pictures(images, label, folder, seed)
@@ -133,6 +150,10 @@ def audit(config: DataConfig, images: ImageSet, seed: int) -> Audit:
     return Audit(True, divided.summary(), asdict(evidence))
 
 
+def _own_source(config: DataConfig) -> str:
+    return "drawn by this program" if config.root is None else UNSTATED
+
+
 def _counts(catalog: Catalog) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     for record in catalog.records:
@@ -153,7 +174,7 @@ def _sizes(config: DataConfig, catalog: Catalog, on_progress: OnProgress) -> dic
     def size(path: str) -> str:
         source = root / path if root.is_dir() else io.BytesIO(store.read(path))
         try:
-            with Image.open(source) as image:
+            with Image.open(source, formats=FORMATS) as image:
                 return f"{image.width} × {image.height}"
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             return UNKNOWN

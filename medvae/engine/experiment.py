@@ -17,10 +17,11 @@ from medvae.atomic import replacing
 from medvae.config import Config, DataConfig
 from medvae.data import transform
 from medvae.data.cache import ImageSet, import_images
+from medvae.data.card import write_card as write_data_card
 from medvae.data.loader import HealthyLoaders, XRayLoader, build_healthy_loaders
 from medvae.data.sources import resolve_root
 from medvae.data.splits import Split, from_manifest, read_manifest, split
-from medvae.data.survey import make_survey
+from medvae.data.survey import make_survey, read_survey
 from medvae.device import Compute, choose_compute
 from medvae.distributed import ALONE, World
 from medvae.engine import attempts, checkpoint
@@ -282,15 +283,22 @@ def load_images(
 
 
 def import_and_survey(
-    config: Config, workspace: Workspace, on_event: OnEvent, should_stop: ShouldStop
+    config: Config,
+    workspace: Workspace,
+    on_event: OnEvent,
+    should_stop: ShouldStop,
+    source: str = "",
 ) -> Path:
-    """Import the configured data set and look through it; returns the folder of both.
+    """Import the configured data set, look through it and write its card; returns their folder.
 
-    Raises `Stopped` when asked to end.
+    source: see `make_survey`. Raises `Stopped` when asked to end.
     """
     images = load_images(config, workspace, on_event, should_stop)
     looking = _reporter("Looking through the images", on_event, should_stop)
-    return make_survey(config.data, images, workspace, config.training.seed, looking)
+    seed = config.training.seed
+    folder = make_survey(config.data, images, workspace, seed, looking, source)
+    write_data_card(read_survey(folder), folder)
+    return folder
 
 
 def sick_sample(

@@ -12,6 +12,7 @@ from medvae.data.cache import import_images
 from medvae.data.card import write_card
 from medvae.data.catalog import FoundImage, find_images
 from medvae.data.splits import split
+from medvae.data.survey import make_survey, read_survey
 from medvae.errors import DataError
 from medvae.workspace import Workspace
 from tests.data.dicoms import dicom
@@ -126,6 +127,9 @@ LAYOUTS = {
 }
 
 
+WITHOUT_SOURCE = {"manifest", "list", "label folders"}
+
+
 def found(root: Path) -> list[FoundImage]:
     return find_images(DataConfig(), root)
 
@@ -135,16 +139,22 @@ def test_every_layout_ends_in_a_catalogue_a_split_without_leaks_and_a_card(
     name: str, tmp_path: Path, workspace: Workspace
 ) -> None:
     root = LAYOUTS[name](tmp_path / "set")
-    config = DataConfig()
+    config = DataConfig(root=str(root))
     images = import_images(config, root, 32, workspace, silent)
     assert len(images.catalog.of("normal")) == HEALTHY
     assert len(images.catalog.of("sick")) == SICK
     assert not images.catalog.unreadable
     assert split(images.catalog, config, 0).train
-    card = write_card(config, images, workspace, 0).read_text()
+    folder = make_survey(config, images, workspace, 0, silent)
+    survey = read_survey(folder)
+    card = write_card(survey, folder).read_text()
     assert f"Layout: {name.partition(' (')[0]}" in card
     assert "leak audit: passed" in card
     assert f"normal: {HEALTHY} images" in card
+    assert survey.fingerprint in card
+    boxed = {"NIH ChestX-ray14": SICK, "RSNA pneumonia": SICK - 2}.get(name, 0)
+    assert (survey.boxed, f"boxes around findings: {boxed} images" in card) == (boxed, boxed > 0)
+    assert ("not stated" in card) == (name in WITHOUT_SOURCE)
 
 
 def test_boxes_are_shares_of_the_image(tmp_path: Path) -> None:
