@@ -49,7 +49,7 @@ class Site:
 
     def client(self, name: str | None = None) -> httpx.Client:
         """A browser, signed in as that account."""
-        made = httpx.Client(base_url=self.address, timeout=20)
+        made = httpx.Client(base_url=self.address, timeout=60)
         if name:
             answer = made.post("/login", data={"name": name, "password": PASSWORDS[name]})
             assert answer.status_code == 303, answer.text
@@ -137,7 +137,7 @@ def test_programs_sign_in_with_the_cookie_and_have_the_same_roles(site: Site) ->
     with pytest.raises(AuthenticationError, match="Please login"):
         Client(site.address, verbose=False, analytics_enabled=False)
     data = {"name": "bob", "password": PASSWORDS["bob"]}
-    answer = httpx.post(f"{site.address}login", data=data)
+    answer = httpx.post(f"{site.address}login", data=data, timeout=60)
     cookie = answer.headers["set-cookie"].partition(";")[0]
     client = Client(
         site.address, headers={"Cookie": cookie}, verbose=False, analytics_enabled=False
