@@ -24,7 +24,7 @@ format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/dev.stamp
-	$(BIN)/python -m benchmarks.training $(ARGS)
+	$(BIN)/python -m benchmarks $(ARGS)
 
 quality: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.quality $(ARGS)

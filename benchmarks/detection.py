@@ -1,35 +1,33 @@
 """Detection speed: one image from the bytes of its file to the bytes of its overlay, by stage.
 
-The model is the promoted one of the workspace, or one with random weights. Medians of many images,
-drawn anew so that none is in any cache. Then many images at once against the bare forward pass.
-Prints JSON.
-
-    python -m benchmarks.detection --data PATH
+The model has the default's size and random weights: what it says does not change how long it takes.
+Medians of many images, each of which differs. Then an archive of files against a bare loop that
+decodes and runs the network, and keeps nothing.
 """
 
 import io
-import json
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
-import typer
 from PIL import Image
 
 from benchmarks.scoring import write_model
 from medvae.data.decode import decode
 from medvae.data.phantom import draw_phantom
-from medvae.data.transform import to_model_input
+from medvae.data.transform import read_model_input, to_model_input
+from medvae.engine.archive import finish_archive
+from medvae.engine.archive_plan import plan_archive
 from medvae.engine.detector import BATCH, AnomalyDetector
 from medvae.engine.overlay import heat_overlay
-from medvae.workspace import Workspace
+from medvae.engine.score_request import ScoreRequest
 
 T = TypeVar("T")
-BATCHES = 4
 
 
 class Stages:
@@ -73,62 +71,64 @@ def _png(picture: np.ndarray) -> bytes:
     return data.getvalue()
 
 
-def many_images(detector: AnomalyDetector, inputs: np.ndarray) -> dict[str, float]:
-    """Images a second of all scores, and of the network's forward pass alone."""
-    batch = torch.from_numpy(inputs).unsqueeze(1).float().to(detector.compute.device) / 255
-
-    def rate(work: Callable[[], Any]) -> float:
-        begun = time.perf_counter()
-        for _ in range(BATCHES):
-            work()
-        return BATCHES * len(inputs) / (time.perf_counter() - begun)
-
-    with torch.inference_mode():
-        detector._model(batch)
-        turns = [
-            (rate(lambda: detector.score_inputs(inputs)), rate(lambda: detector._model(batch)))
-            for _ in range(5)
-        ]
-    return {
-        "scores, images/s": statistics.median(ours for ours, _ in turns),
-        "forward pass alone, images/s": statistics.median(bare for _, bare in turns),
-        "ratio": statistics.median(ours / bare for ours, bare in turns),
-    }
-
-
-def main(
-    model: Annotated[
-        Path | None, typer.Option(help="Checkpoint; default: the promoted one.")
-    ] = None,
-    images: Annotated[int, typer.Option(help="How many single images.")] = 100,
-) -> None:
-    path = model or Workspace.current().promoted
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path = path.with_name("untrained.pth")
-        write_model(path)
-    detector = AnomalyDetector.load(path)
-    files = [jpeg(seed) for seed in range(images + 5)]
-    warm, stages, whole = Stages(), Stages(), []
-    for number, data in enumerate(files):
-        begun = time.perf_counter()
-        one_image(detector, data, warm if number < 5 else stages)
-        whole.append(1000 * (time.perf_counter() - begun))
-    whole = whole[5:]
+def many_images(detector: AnomalyDetector, paths: list[Path]) -> dict[str, float]:
+    """Files a second through the whole of an archive's scoring, and through bare loops."""
     size = detector.config.model.image_size
-    inputs = np.stack([to_model_input(draw_phantom(n).image, size) for n in range(BATCH)])
-    report = {
-        "device": detector.compute.name,
-        "threads": torch.get_num_threads(),
-        "one image, ms": {
-            "median": statistics.median(whole),
-            "p95": statistics.quantiles(whole, n=20)[-1],
-            "by stage": {name: statistics.median(v) for name, v in stages.milliseconds.items()},
-        },
-        "many images": many_images(detector, inputs),
+
+    def rate(loop: Callable[[], object]) -> float:
+        begun = time.perf_counter()
+        loop()
+        return len(paths) / (time.perf_counter() - begun)
+
+    def bare() -> None:
+        """Decode a batch, then the network's forward pass."""
+        for start in range(0, len(paths), BATCH):
+            files = paths[start : start + BATCH]
+            inputs = [read_model_input(file.read_bytes(), file.name, size) for file in files]
+            batch = torch.from_numpy(np.stack(inputs)).unsqueeze(1).to(detector.compute.device)
+            with torch.inference_mode():
+                detector._model(batch.float() / 255)
+        detector.compute.wait()
+
+    def ours() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "list.txt")
+            source.write_text("\n".join(map(str, paths)))
+            request = ScoreRequest(source, Path(folder, "out.parquet"), detector.source)
+            finish_archive(plan_archive(Path(folder), request), detector)
+
+    ours()
+    turns = [(rate(ours), rate(bare)) for _ in range(5)]
+    return {
+        "scored, images/s": statistics.median(mine for mine, _ in turns),
+        "bare decode and forward, images/s": statistics.median(other for _, other in turns),
+        "scored / bare": statistics.median(mine / other for mine, other in turns),
     }
-    print(json.dumps(report, indent=2, ensure_ascii=False))
 
 
-if __name__ == "__main__":
-    typer.run(main)
+def measure(images: int = 100) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder, "untrained.pth")
+        write_model(model, "default")
+        detector = AnomalyDetector.load(model)
+        files = [jpeg(seed) for seed in range(images)]
+        figures = _single(detector, files)
+        paths = [Path(folder, f"{number}.jpg") for number in range(5 * images)]
+        for number, path in enumerate(paths):
+            path.write_bytes(files[number % images])
+        return {**figures, **many_images(detector, paths)}
+
+
+def _single(detector: AnomalyDetector, files: list[bytes]) -> dict[str, float]:
+    stages, whole = Stages(), []
+    for data in files[:5]:
+        one_image(detector, data, Stages())
+    for data in files:
+        begun = time.perf_counter()
+        one_image(detector, data, stages)
+        whole.append(1000 * (time.perf_counter() - begun))
+    return {
+        "one image, p50 ms": statistics.median(whole),
+        "one image, p95 ms": statistics.quantiles(whole, n=20)[-1],
+        **{f"  {name}, ms": statistics.median(v) for name, v in stages.milliseconds.items()},
+    }

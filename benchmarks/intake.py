@@ -17,6 +17,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -62,22 +63,30 @@ def seconds(act: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def speed(folder: Path) -> None:
+def speed(folder: Path) -> dict[str, float]:
+    """Files per second of each way, and how many times as fast as Pillow."""
     files = sorted(file for file in folder.rglob("*.jp*g"))
     ways: dict[str, Callable[[Sequence[Path]], None]] = {
-        "Pillow, one core": pillow,
-        "import, one core": ours,
+        "Pillow, 1 core": pillow,
+        "import, 1 core": ours,
         f"import, {os.cpu_count()} cores": ours_on_all_cores,
     }
-    times: dict[str, list[float]] = {name: [] for name in ways}
+    rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(TURNS):
         for name, way in ways.items():
-            times[name].append(seconds(lambda way=way: way(files)))  # type: ignore[misc]
-    base = statistics.median(times["Pillow, one core"])
-    print(f"{len(files)} files of {folder.name}, medians of {TURNS} turns")
-    for name, taken in times.items():
-        middle = statistics.median(taken)
-        print(f"  {name}: {len(files) / middle:.0f} images/s, {base / middle:.2f} times Pillow")
+            rates[name].append(len(files) / seconds(partial(way, files)))
+    base = rates.pop("Pillow, 1 core")
+    figures = {"Pillow, 1 core, images/s": statistics.median(base)}
+    for name, values in rates.items():
+        figures[f"{name}, images/s"] = statistics.median(values)
+        figures[f"{name} / Pillow"] = statistics.median(
+            mine / other for mine, other in zip(values, base, strict=True)
+        )
+    return figures
+
+
+def measure(folder: Path | None) -> dict[str, float]:
+    return speed(folder) if folder else {}
 
 
 def sandboxed(folder: Path) -> None:
@@ -148,7 +157,8 @@ def main() -> None:
     parser.add_argument("--small", type=int, default=SMALL)
     options = parser.parse_args()
     if options.folder.is_dir():
-        speed(options.folder)
+        for name, value in speed(options.folder).items():
+            print(f"{name}: {value:.2f}")
         sandboxed(options.folder)
     with tempfile.TemporaryDirectory() as folder:
         many(options.small, Path(folder))

@@ -48,9 +48,9 @@ from medvae.workspace import PROJECT, Workspace
 WORKERS = 2
 
 
-def write_model(path: Path) -> None:
-    """The default network with random weights, calibrated on a few phantoms."""
-    config = Config()
+def write_model(path: Path, preset: str = "reference") -> None:
+    """A preset's network with random weights, calibrated on a few phantoms."""
+    config = Config.load(preset)
     size = config.model.image_size
     weights = VAE(config.model).state_dict()
     healthy = np.stack([to_model_input(draw_phantom(n).image, size) for n in range(40)])

@@ -39,7 +39,7 @@ class ConsoleProgress:
             self._show(event.stage, event.done, event.total, "images")
         elif isinstance(event, FormatChosen):
             tried = "; ".join(f"{name}: {found}" for name, found in event.tried.items())
-            self._say(f"trains in {event.format} ({tried})")
+            self._say(f"trains in {event.format} ({tried or 'too short a run to try others'})")
         elif isinstance(event, RunStarted):
             self._say(
                 f"{event.device}, {event.precision}: {event.parameters:,} parameters, "

@@ -35,7 +35,10 @@ class Preparing:
 
 @dataclass(frozen=True)
 class FormatChosen:
-    """How the run will compute, such as "bf16, channels last", and what came of each candidate."""
+    """How the run will compute, such as "bf16, channels last", and what came of each candidate.
+
+    None were tried where the run is too short for that.
+    """
 
     format: str
     tried: dict[str, str]

@@ -44,7 +44,7 @@ from medvae.engine.report import most_confident_mistakes, write_report
 from medvae.engine.report_card import IMAGES, draw_report_card
 from medvae.engine.scores import DEFAULT_SCORE
 from medvae.engine.trainer import FitResult, Trainer
-from medvae.engine.tuning import Tuning
+from medvae.engine.tuning import fastest
 from medvae.errors import CheckpointError, DataError, LeakError
 from medvae.workspace import Workspace
 
@@ -160,7 +160,7 @@ def _train(
     )
     if training.precision == "auto":
         resumes = (attempt / attempts.RESUME_POINT).exists()
-        compute = _fastest(config, loaders, compute, resumes, on_event)
+        compute = _in_fastest_format(config, loaders, compute, resumes, on_event)
     trainer = Trainer(config, loaders, compute, attempt)
     fitted = trainer.fit(on_event, should_stop)
     world.leave()
@@ -183,24 +183,13 @@ def _train(
     return _outcome(folder, content, workspace, fitted.stopped)
 
 
-def _fastest(
-    config: Config,
-    loaders: HealthyLoaders,
-    compute: Compute,
-    resumes: bool,
-    on_event: OnEvent,
+def _in_fastest_format(
+    config: Config, loaders: HealthyLoaders, compute: Compute, resumes: bool, on_event: OnEvent
 ) -> Compute:
-    """The device in the format that trains fastest, which the first process finds out for all.
-
-    A run that is resumed keeps the format it began in, which its resume point knows.
-    """
-    world, choice = loaders.train.world, compute.choice()
-    if world.leads and not resumes:
-        on_event(Preparing("Choosing the number format", 0, 1))
-        tuning = Tuning(config, loaders, compute)
-        on_event(tuning.run())
-        choice = tuning.best.compute.choice()
-    return compute.as_chosen(json.loads(world.told("format", json.dumps(choice))))
+    """What the first process finds out for all. A resumed run keeps what its resume point knows."""
+    world = loaders.train.world
+    chosen = fastest(config, loaders, compute, on_event) if world.leads and not resumes else compute
+    return compute.as_chosen(json.loads(world.told("format", json.dumps(chosen.choice()))))
 
 
 def run_evaluation(

@@ -10,7 +10,7 @@ from medvae.device import Compute
 from medvae.engine import checkpoint, tuning
 from medvae.engine.events import Event, FormatChosen, RunStarted, Stop, never
 from medvae.engine.experiment import run_training
-from medvae.engine.tuning import Tuning
+from medvae.engine.tuning import Tuning, fastest
 from medvae.workspace import Workspace
 from tests.engine.conftest import CPU, MakeTrainer
 
@@ -39,6 +39,7 @@ ABLE = Able(torch.device("cpu"), "bf16")
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "SECONDS", 0.0)
+    monkeypatch.setattr(tuning, "WORTH_TRYING", 0)
 
 
 def tuned(make_trainer: MakeTrainer, compute: Compute = ABLE, **changes: object) -> Tuning:
@@ -129,6 +130,16 @@ def test_auto_is_told_written_into_the_run_and_kept_when_it_is_resumed(
     kept = Compute(torch.device("cpu"), "fp32").as_chosen(content["compute"])
     assert kept.format == chosen.format
     assert {start.precision for start in starts} == {kept.precision}
+
+
+def test_a_short_run_does_not_try(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "WORTH_TRYING", 9)  # it has 8 steps
+    trainer = make_trainer("run", ABLE)
+    events: list[Event] = []
+    assert fastest(trainer.config, trainer.loaders, ABLE, events.append) == ABLE
+    assert events == [FormatChosen("bf16, channels last", {})]
 
 
 def test_a_precision_that_was_asked_for_is_not_tried(
