@@ -63,7 +63,9 @@ def _drawn(count: int, folder: Path) -> tuple[ImageSet, Split]:
             0, 256, pixels[start : start + 10_000].shape, np.uint8
         )
     records = [
-        Record(f"NORMAL/p{n}.png", "normal", f"p{n}", hashlib.sha256(b"%d" % n).hexdigest(), None, n)
+        Record(
+            f"NORMAL/p{n}.png", "normal", f"p{n}", hashlib.sha256(b"%d" % n).hexdigest(), None, n
+        )
         for n in range(count)
     ]
     train = tuple(record for record in records if record.row % 10)

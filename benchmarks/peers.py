@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch
 
 from benchmarks.training import Job, loaders_of, material, ours
 from benchmarks.turns import in_turns, medians, ratios
@@ -53,7 +53,7 @@ def pythae_epoch(job: Job) -> float:
     logging.disable(logging.INFO)
     side = config.model.image_size
     pixels = XRayDataset(images, divided.train).take(slice(None)).float() / 255
-    data = BaseDataset(pixels, np.zeros(len(pixels)))
+    data = BaseDataset(pixels, torch.zeros(len(pixels)))
     model = PythaeVAE(
         VAEConfig(input_dim=(1, side, side), latent_dim=config.model.latent_size),
         encoder=Encoder(),
