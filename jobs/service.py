@@ -193,6 +193,10 @@ class JobService:
         """1 = next in line; None when the job does not wait."""
         return self._store.queue_position(job_id)
 
+    def line(self) -> list[JobView]:
+        """The waiting jobs, the next one first; the parts of a job are not told one by one."""
+        return self._store.line()
+
     def waiting(self) -> int:
         """How many jobs are in line."""
         return self._store.waiting()
@@ -260,6 +264,16 @@ class JobService:
     def move_first(self, job_id: str) -> JobView:
         """Make a waiting job the next in line."""
         return self._store.move_first(job_id) or self._refuse(job_id, "move")
+
+    def move(self, job_id: str, *, earlier: bool) -> JobView:
+        """Let a waiting job change places with the one before or after it, if there is one."""
+        line = [job.id for job in self.line()]
+        if job_id not in line:
+            self._refuse(job_id, "move")
+        place = line.index(job_id) + (-1 if earlier else 1)
+        if 0 <= place < len(line) and not self._store.change_places(job_id, line[place]):
+            self._refuse(job_id, "move")
+        return self.job(job_id)
 
     def rename(self, job_id: str, name: str) -> JobView:
         title = " ".join(name.split())

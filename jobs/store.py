@@ -149,6 +149,12 @@ class Store:
         query = Job.select(count).where((Job.id == job_id) & (Job.status == _QUEUED))
         return next((int(number) + 1 for (number,) in self._database.rows(query.tuples())), None)
 
+    def line(self) -> list[JobView]:
+        """The waiting jobs in the order in which they are taken; parts wait with their parent."""
+        query = Job.select(*self._columns).where((Job.status == _QUEUED) & ~_is_part(Job))
+        ordered = query.order_by(Job.priority.desc(), Job.position)
+        return [_view(row) for row in self._database.rows(ordered)]
+
     def waiting(self) -> int:
         """How many jobs are in line."""
         query = Job.select(fn.COUNT(Job.id)).where(Job.status == _QUEUED)
@@ -339,6 +345,20 @@ class Store:
             priority=line.select(fn.MAX(line.priority)).where(waiting),
             position=line.select(fn.MIN(line.position) - 1).where(waiting),
         )
+
+    def change_places(self, job_id: str, other_id: str) -> bool:
+        """Two waiting jobs take each other's place in line; False when one no longer waits."""
+        both = Job.id.in_([job_id, other_id]) & (Job.status == _QUEUED)
+        with self._database.transaction():
+            query = Job.select(Job.id, Job.priority, Job.position).where(both)
+            places = {name: place for name, *place in self._database.rows(query.tuples())}
+            if len(places) < 2:
+                return False
+            for one, other in ((job_id, other_id), (other_id, job_id)):
+                priority, position = places[other]
+                own = (Job.id == one) | ((Job.parent == one) & _is_part(Job))
+                self._change_all(own, priority=priority, position=position)
+        return True
 
     def rename(self, job_id: str, name: str) -> JobView | None:
         return self._change(Job.id == job_id, name=name)

@@ -39,6 +39,7 @@ from ui.gate import Gate
 from ui.header import build_header
 from ui.history import Histories
 from ui.models import ActiveModel
+from ui.neighbours import Neighbours
 from ui.places import Place
 from ui.results import RecentResults
 from ui.runs_tab import build_runs_tab
@@ -66,6 +67,7 @@ def build_context(
         ActiveModel(workspace),
         Histories(service),
         RecentResults(),
+        Neighbours(workspace),
         Sandbox(),
         access or Access(),
         worker,
@@ -81,7 +83,7 @@ def build_app(context: Context) -> gr.Blocks:
     with gr.Blocks(
         title=TITLE, analytics_enabled=False, delete_cache=(kept, kept), fill_width=True
     ) as page:
-        build_header(context)
+        build_header(context, page)
         run = gr.Textbox("", visible=False)
         others = gr.Textbox("", visible=False)
         origin = gr.Textbox("", visible=False)
@@ -90,7 +92,7 @@ def build_app(context: Context) -> gr.Blocks:
         follow = gr.Button(elem_id="follow-url", visible="hidden")
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Detect", id="detect") as detect:
-                build_detect_tab(context, detect)
+                build_detect_tab(context, page, detect)
             with gr.Tab("Train", id="train") as train:
                 build_train_tab(context, page, train, run, origin)
             with gr.Tab("Runs", id="runs") as runs:

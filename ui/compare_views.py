@@ -8,16 +8,17 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
+from ui.meanings import AUROC, BEST_LOSS, KL, LOSS, RECONSTRUCTION
 from ui.places import Place
-from ui.plots import Line, line_chart, short
-from ui.runs_views import AUROC_MEANING, Row, setting_value
+from ui.plots import Line, Title, line_chart, short
+from ui.runs_views import Row, setting_value
 from ui.views import NO_VALUE, badge, data_name, duration, interval, link, panel
 
 MOST_COMPARED = 6  # as many as there are colours that can be told apart
 CURVES = (
-    ("Reconstruction", "healthy validation images", "validation_mse"),
-    ("KL divergence", "healthy validation images", "validation_kld"),
-    ("Loss", "healthy validation images", "validation_loss"),
+    (Title("Reconstruction", "healthy validation images", RECONSTRUCTION), "validation_mse"),
+    (Title("KL divergence", "healthy validation images", KL), "validation_kld"),
+    (Title("Loss", "healthy validation images", LOSS), "validation_loss"),
 )
 
 
@@ -65,7 +66,7 @@ def _key(number: int, row: Row, first: str, rows: Sequence[Row]) -> str:
     )
 
 
-def _chart(rows: Sequence[Row], title: str, unit: str, figure: str) -> str:
+def _chart(rows: Sequence[Row], title: Title, figure: str) -> str:
     lines = [
         Line(
             row.job.name,
@@ -74,7 +75,7 @@ def _chart(rows: Sequence[Row], title: str, unit: str, figure: str) -> str:
         )
         for number, row in enumerate(rows, 1)
     ]
-    return line_chart(title, unit, lines)
+    return line_chart(title, lines)
 
 
 def _figures(rows: Sequence[Row]) -> str:
@@ -84,10 +85,10 @@ def _figures(rows: Sequence[Row]) -> str:
         ("Epochs", "", lambda row: row.progress),
         (
             "Best validation loss",
-            "Lowest mean loss on healthy validation images; comparable where beta is the same",
+            f"{BEST_LOSS} Comparable where beta is the same.",
             lambda row: NO_VALUE if row.best_loss is None else short(row.best_loss),
         ),
-        ("AUROC [95 %]", AUROC_MEANING, _auroc),
+        ("AUROC [95 %]", AUROC, _auroc),
         ("Sensitivity [95 %]", "", lambda row: _of(row, "sensitivity", interval)),
         ("Specificity [95 %]", "", lambda row: _of(row, "specificity", interval)),
         ("Duration", "", lambda row: duration(row.job.seconds)),

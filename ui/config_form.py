@@ -6,6 +6,7 @@ Labels, help, bounds and defaults all come from `medvae.config`; nothing is said
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, Literal, Union, get_args, get_origin
 
 import gradio as gr
@@ -93,9 +94,10 @@ def values_of(config: Config) -> list[Any]:
 
 
 def describe_preset(name: str) -> str:
-    """The comment on the first line of a preset's file."""
-    with (CONFIGS / f"{name}.yaml").open(encoding="utf-8") as file:
-        return file.readline().lstrip("# ").strip()
+    """The first sentence of the comment that opens a preset's file."""
+    lines = (CONFIGS / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    comment = " ".join(line.lstrip("# ") for line in takewhile(lambda x: x.startswith("#"), lines))
+    return comment.partition(". ")[0].rstrip(".") + "."
 
 
 def _field(section: str, name: str, info: FieldInfo) -> FormField:

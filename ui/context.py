@@ -19,6 +19,7 @@ from medvae.workspace import Workspace
 from ui.access import Access
 from ui.history import Histories
 from ui.models import ActiveModel
+from ui.neighbours import Neighbours
 from ui.results import RecentResults
 
 P = ParamSpec("P")
@@ -34,6 +35,7 @@ class Context:
     model: ActiveModel
     histories: Histories
     results: RecentResults
+    neighbours: Neighbours
     sandbox: Sandbox
     access: Access
     worker: WorkerProcess | None = None

@@ -12,11 +12,12 @@ from medvae.data.survey import LABELS, MEAN, SAMPLES, UNSPLIT, Audit, Survey
 from ui.history import RunHistory
 from ui.pictures import figure_uri
 from ui.places import Place
-from ui.plots import histogram
+from ui.plots import Title, histogram
 from ui.train_views import doing
 from ui.views import badge, count, link, moment, notice, panel, tile, tiles
 
 LABEL_WORDS = {"normal": "healthy", "sick": "sick"}
+COLUMNS = ("Healthy", "Sick", "Patients", "Duplicates", "Unreadable")  # of the table of sets
 SIZES_LISTED = 5
 
 
@@ -36,12 +37,11 @@ def sets_table(surveys: Mapping[str, Survey], chosen: str) -> str:
             "image once, counts what is there, and checks that no sick image can reach training.",
         )
     body = "".join(_set_row(name, survey, name == chosen) for name, survey in surveys.items())
+    heads = "".join(f'<th class="number">{name}</th>' for name in COLUMNS)
     return (
         '<div class="panel scroll" tabindex="0" role="region" aria-label="Data sets">'
         '<table class="runs" id="sets-table"><thead><tr><th>Data set</th><th>Leak audit</th>'
-        '<th class="number">Healthy</th><th class="number">Sick</th>'
-        '<th class="number">Patients</th><th class="number">Duplicates</th>'
-        f'<th class="number">Unreadable</th></tr></thead><tbody>{body}</tbody></table></div>'
+        f"{heads}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
@@ -157,11 +157,16 @@ def _set_row(name: str, survey: Survey, is_chosen: bool) -> str:
     images = (survey.images(label) for label in LABELS)
     numbers = (*images, survey.distinct_patients, survey.duplicates, survey.unreadable)
     state = ("succeeded", "passed") if survey.audit.passed else ("failed", "failed")
-    cells = "".join(f'<td class="number">{number:,}</td>' for number in numbers)
+    cells = "".join(
+        f'<td class="number" data-label="{name}">{number:,}</td>'
+        for name, number in zip(COLUMNS, numbers, strict=True)
+    )
     return (
         f'<tr{" aria-selected=true" if is_chosen else ""} data-href="{escape(place.url)}">'
-        f"<td>{link(place, set_name(survey))} <small>{survey.image_size} px</small></td>"
-        f'<td><span class="badge {state[0]}">{state[1]}</span></td>{cells}</tr>'
+        f'<td class="lead">{link(place, set_name(survey))} '
+        f"<small>{survey.image_size} px</small></td>"
+        f'<td data-label="Leak audit"><span class="badge {state[0]}">{state[1]}</span></td>'
+        f"{cells}</tr>"
     )
 
 
@@ -192,7 +197,7 @@ def _sizes(survey: Survey) -> str:
     known = {name: number for name, number in survey.sizes.items() if "×" in name}
     sides = {name: max(int(side) for side in name.split("×")) for name in known}
     values = [float(sides[name]) for name, number in known.items() for _ in range(number)]
-    chart = histogram("Image sizes", "longer side, pixels", values, {})
+    chart = histogram(Title("Image sizes", "longer side, pixels"), values, {})
     common = ", ".join(
         f"{name} ({number:,})" for name, number in list(survey.sizes.items())[:SIZES_LISTED]
     )

@@ -9,12 +9,19 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from medvae.engine.score_request import ScoreRequest
-from medvae.errors import DataError
+from medvae.errors import DataError, MedVAEError
 from ui import detect_views as views
 from ui.access import allowed
 from ui.context import Context, patient, told
 from ui.downloads import picture_zip, report_cards, score_csv
-from ui.looking import Look, OnProgress, Unreadable, look_at_files, look_at_test_images
+from ui.looking import (
+    MOST_IMAGES,
+    Look,
+    OnProgress,
+    Unreadable,
+    look_at_files,
+    look_at_test_images,
+)
 from ui.models import describe
 from ui.pictures import figure_uri
 from ui.places import Place
@@ -22,7 +29,7 @@ from ui.results import Results
 from ui.theme import canvas
 from ui.train_tab import newest_run
 from ui.train_views import doing
-from ui.viewer import viewer
+from ui.viewer import neighbours, no_neighbours, viewer
 from ui.views import link
 
 if TYPE_CHECKING:
@@ -34,7 +41,7 @@ FORMATS = "DICOM, JPEG, PNG, TIFF (8 to 16 bit), WebP, BMP or a ZIP; several, or
 KINDS = [("Healthy", "normal"), ("Sick", "sick"), ("Both", "both")]
 
 
-def build_detect_tab(context: Context, tab: gr.Tab) -> None:
+def build_detect_tab(context: Context, page: gr.Blocks, tab: gr.Tab) -> None:
     """Controls at the left, results at the right. Nothing is kept but a key to the last results."""
     with gr.Row(elem_classes="workbench"):
         with gr.Column(scale=0, min_width=300, elem_classes="controls"):
@@ -52,10 +59,20 @@ def build_detect_tab(context: Context, tab: gr.Tab) -> None:
                 which = gr.Radio(KINDS, value="both", label="Which", elem_id="sample-which")
                 with gr.Row():
                     number = gr.Number(
-                        6, label="How many", precision=0, min_width=80, elem_id="sample-number"
+                        6,
+                        label="How many",
+                        info=f"At most {MOST_IMAGES}.",
+                        precision=0,
+                        min_width=80,
+                        elem_id="sample-number",
                     )
                     seed = gr.Number(
-                        0, label="Seed", precision=0, min_width=80, elem_id="sample-seed"
+                        0,
+                        label="Seed",
+                        info="Another, other images.",
+                        precision=0,
+                        min_width=80,
+                        elem_id="sample-seed",
                     )
             sample = gr.Button("Show test images", elem_id="sample")
             _build_archive(context)
@@ -63,27 +80,35 @@ def build_detect_tab(context: Context, tab: gr.Tab) -> None:
             results = canvas(elem_id="results")
             keep = gr.Row(elem_classes="actions", visible=False, elem_id="keep")
             with keep:
-                table = gr.Button("Download table (CSV)", elem_id="save-table")
-                pictures = gr.Button("Download heatmaps (ZIP)", elem_id="save-pictures")
-                draw = gr.Button("Draw report card", elem_id="draw-card")
+                table = gr.Button("Download table", size="sm", elem_id="save-table")
+                pictures = gr.Button("Download heatmaps", size="sm", elem_id="save-pictures")
+                draw = gr.Button("Draw report card", size="sm", elem_id="draw-card")
             card = canvas(elem_id="card")
     key = gr.Textbox("", visible=False)
     seen = gr.Textbox("", visible=False)
     asked = gr.Textbox("", visible=False)  # JSON from assets/detect.js: an image, or choices
     opener = gr.Button(elem_id="open-viewer", visible="hidden")
     closer_look = canvas(elem_id="viewer")
+    alike = canvas(elem_id="alike")
     ready = canvas(elem_id="ready")
 
     shown = [results, key, keep, card]
     private: dict[str, Any] = {"api_visibility": "private"}
     look: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "detector"} | private
-    files.upload(partial(show_files, context), files, [*shown, files], **look)
-    sample.click(partial(show_sample, context), [which, number, seed], shown, **look)
+    into_view: dict[str, Any] = {"js": "medvae.showResults", "show_progress": "hidden"}
+    files.upload(partial(show_files, context), files, [*shown, files], **look).success(
+        None, **into_view
+    )
+    sample.click(partial(show_sample, context), [which, number, seed], shown, **look).success(
+        None, **into_view
+    )
     quietly: dict[str, Any] = {
         "show_progress": "hidden", "queue": False, "trigger_mode": "once"
     } | private  # fmt: skip
     choose: dict[str, Any] = {"js": "(key, _) => [key, medvae.choice()]"} | private
-    draw.click(partial(show_report_card, context), [key, asked], card, **choose)
+    draw.click(partial(show_report_card, context), [key, asked], card, **choose).success(
+        None, js="medvae.showCard", show_progress="hidden"
+    )
     for button, make in ((table, save_table), (pictures, save_pictures)):
         button.click(partial(make, context), [key, asked], ready, **choose).success(
             None, js="medvae.save", show_progress="hidden"
@@ -94,9 +119,15 @@ def build_detect_tab(context: Context, tab: gr.Tab) -> None:
         closer_look,
         js="(key, _) => [key, medvae.look()]",
         **quietly,
-    ).success(None, js="medvae.openViewer", show_progress="hidden")
-    gr.Timer(PERIOD).tick(partial(refresh_intro, context), [key, seen], [results, seen], **quietly)
-    tab.select(partial(refresh_intro, context), [key, seen], [results, seen], **quietly)
+    ).success(None, js="medvae.openViewer", show_progress="hidden").then(
+        partial(find_neighbours, context),
+        [key, asked],
+        alike,
+        js="(key, _) => [key, medvae.look()]",
+        **quietly,
+    ).success(None, js="medvae.placeNeighbours", show_progress="hidden")
+    for moment in (page.load, tab.select, gr.Timer(PERIOD).tick):
+        moment(partial(refresh_intro, context), [key, seen], [results, seen], **quietly)
 
 
 def _build_archive(context: Context) -> None:
@@ -180,7 +211,23 @@ def show_sample(
 @allowed("viewer")
 def open_viewer(context: Context, key: str, asked: str) -> str:
     """One image, large."""
-    return viewer(context.results.get(key), int(json.loads(asked)["look"]))
+    wanted = json.loads(asked)
+    return viewer(context.results.get(key), int(wanted["look"]), float(wanted["fpr"]))
+
+
+@told
+@allowed("viewer")
+def find_neighbours(context: Context, key: str, asked: str) -> str:
+    """The healthy images most like the one in the viewer, or why there are none."""
+    index, results = int(json.loads(asked)["look"]), context.results.get(key)
+    detector = context.model.detector()
+    if describe(detector).run != results.model.run:
+        return no_neighbours(index, "another model is in use by now.")
+    try:
+        found = context.neighbours.of(detector, results.look(index).detection.image)
+    except MedVAEError as error:
+        return no_neighbours(index, f"{error}.")
+    return neighbours(index, found)
 
 
 @told
@@ -203,7 +250,9 @@ def save_pictures(context: Context, key: str, asked: str) -> str:
 @allowed("viewer")
 def show_report_card(context: Context, key: str, asked: str) -> str:
     """The card of the first images chosen."""
-    return views.report_card(*report_cards(context.results.get(key), json.loads(asked)["picked"]))
+    chosen = json.loads(asked)
+    cards = report_cards(context.results.get(key), chosen["picked"], float(chosen["fpr"]))
+    return views.report_card(*cards)
 
 
 @patient

@@ -11,12 +11,12 @@ from html import escape
 from medvae.engine.overlay import SCALE, colour_bar
 from ui.downloads import Download
 from ui.looking import Look, Unreadable
+from ui.meanings import FALSE_ALARMS, P_VALUE, SCORE, SCORES, Z_SCORE
 from ui.models import ModelView
 from ui.pictures import to_uri
 from ui.places import Place
-from ui.plots import short
 from ui.results import Results
-from ui.views import NOTICE, count, link, notice, percent
+from ui.views import NOTICE, count, decimal, link, notice, percent, signed
 
 HIGHEST_FPR = 0.2  # of the slider
 TRUTH_WORDS = {"normal": "labelled healthy", "sick": "labelled sick"}
@@ -49,16 +49,12 @@ def tray(target_fpr: float, healthy: Sequence[float]) -> str:
     """
     reachable = math.floor(HIGHEST_FPR * (len(healthy) + 1) + 1e-9)
     thresholds = ",".join(f"{score:.6g}" for score in list(healthy)[::-1][:reachable])
-    meaning = (
-        "Share of healthy images that you accept to be called unusual by mistake. The threshold "
-        "follows from healthy validation images alone; verdicts change at once."
-    )
     orders = {"given": "As given", "unusual": "Most unusual first", "name": "Name"}
     shown = {"all": "All", "unusual": "Unusual", "usual": "Healthy range", "failed": "Not read"}
     percents = 100 * target_fpr
     return (
         f'<div class="tray" data-healthy="{len(healthy)}" data-thresholds="{thresholds}">'
-        f'<label class="fpr" title="{meaning}">Accepted false alarms '
+        f'<label class="fpr" title="{FALSE_ALARMS}">Accepted false alarms '
         f'<input type="range" id="target-fpr" min="1" max="{100 * HIGHEST_FPR:g}" step="0.5" '
         f'value="{percents:g}"><output>{percents:g} %</output></label>'
         f'<label>Order <select id="card-order">{_options(orders)}</select></label>'
@@ -114,12 +110,11 @@ def card(look: Look, index: int, validation_images: int) -> str:
         f'<button class="triptych" data-look="{index}" aria-label="Look closely at {name}">'
         f'{figures}</button><div class="finding">'
         f'<p class="verdict"><i class="dot"></i><span>{verdict}</span></p>'
-        f'<p class="score" title="Score: how far this image is from what the model knows as '
-        f'healthy. Above the threshold the image is called unusual."><b>{short(detection.score)}'
-        f'</b> score, threshold <span class="threshold">{short(detection.threshold)}</span></p>'
+        f'<p class="score" title="{SCORE}" tabindex="0">score <b>{decimal(detection.score)}</b>, '
+        f'threshold <span class="threshold">{decimal(detection.threshold)}</span></p>'
         f'<p class="words">{words}</p><p class="name"><label class="pick" title="Choose for the '
         f'downloads; with none chosen they hold all"><input type="checkbox" data-pick="{index}">'
-        f" <span>{name}</span></label>{truth}</p>{_facts(look.facts)}</div></article>"
+        f"<span>{name}</span></label>{truth}</p>{_facts(look.facts)}</div></article>"
     )
 
 
@@ -153,20 +148,15 @@ def rarity(p_value: float, validation_images: int) -> str:
 @lru_cache(maxsize=4)
 def legend(pixel_threshold: float) -> str:
     """The colours of the heatmap, with their unit."""
-    marks = "".join(f"<span>{mark:+.0f}</span>" if mark else "<span>0</span>" for mark in (
-        -SCALE, -SCALE / 2, 0, SCALE / 2, SCALE
-    ))  # fmt: skip
-    bar = to_uri(colour_bar(256, 10, pixel_threshold))
-    meaning = (
-        "z-score: the difference from the healthy counterpart, in units of how much healthy "
-        "images differ at that place. Differences that healthy images show too stay unpainted. The "
-        "scale is the same for every image."
+    marks = "".join(
+        f"<span>{signed(mark, 0)}</span>" for mark in (-SCALE, -SCALE / 2, 0, SCALE / 2, SCALE)
     )
+    bar = to_uri(colour_bar(512, 10, pixel_threshold))
     return (
-        f'<div class="legend" title="{meaning}"><span>Darker than healthy</span>'
-        f'<div><img src="{bar}" alt="colour bar, blue to yellow">'
-        f'<div class="marks">{marks}</div></div><span>Brighter than healthy</span>'
-        '<span class="unit">z-score of the difference</span></div>'
+        f'<div class="legend" title="{Z_SCORE}" tabindex="0"><p><span>Darker than healthy</span>'
+        "<span>z-score of the difference</span><span>Brighter than healthy</span></p>"
+        f'<img src="{bar}" alt="colour bar from blue over gray to yellow">'
+        f'<p class="marks">{marks}</p></div>'
     )
 
 
@@ -175,21 +165,16 @@ def score_table(looks: Sequence[Look | Unreadable]) -> str:
     from medvae.engine.labels import LABELS
     from medvae.engine.scores import DEFAULT_SCORE
 
-    meanings = {
-        "mse": "Squared error of the reconstruction, summed over the pixels",
-        "kld": "How far the image's code lies from the typical healthy code, in nats",
-    }
     heads = "".join(
-        f'<th class="number" title="{escape(meanings.get(name, "The score behind the verdict"))}">'
+        f'<th class="number" title="{escape(SCORES.get(name, ""))}">'
         f"{escape(LABELS[name])}{'*' if name == DEFAULT_SCORE else ''}</th>"
         for name in next(look for look in looks if isinstance(look, Look)).detection.scores
     )
     rows = "".join(_row(look, n) for n, look in enumerate(looks) if isinstance(look, Look))
-    p_meaning = "Share of healthy images that would score at least this high"
     return (
         f'<details class="panel"><summary>All scores</summary><div class="scroll">'
         f'<table id="score-table"><thead><tr><th>Image</th><th>Verdict</th>{heads}'
-        f'<th class="number" title="{p_meaning}">p-value</th><th>Label</th></tr></thead>'
+        f'<th class="number" title="{P_VALUE}">p-value</th><th>Label</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
         "<p>* decides the verdict. All scores rise with abnormality.</p></details>"
     )
@@ -251,7 +236,9 @@ def _example(uri: str) -> str:
 
 def _row(look: Look, index: int) -> str:
     detection = look.detection
-    scores = "".join(f'<td class="number">{value:,.2f}</td>' for value in detection.scores.values())
+    scores = "".join(
+        f'<td class="number">{decimal(value)}</td>' for value in detection.scores.values()
+    )
     verdict = "unusual" if detection.unusual else "within range"
     if detection.warning:
         verdict = "not a chest?"
@@ -267,7 +254,7 @@ def _context(model: ModelView) -> str:
     """The model that said so: no verdict without it."""
     if math.isfinite(model.threshold):
         rule = (
-            f'threshold <span class="threshold">{short(model.threshold)}</span>, which '
+            f'threshold <span class="threshold">{decimal(model.threshold)}</span>, which '
             f'<span class="target">{percent(model.target_fpr)}</span> of healthy images exceed '
             "by mistake"
         )

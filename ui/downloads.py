@@ -9,7 +9,7 @@ import io
 import tempfile
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path, PurePath
 
@@ -62,13 +62,19 @@ def picture_zip(results: Results, picked: Sequence[int]) -> Download:
     return Download.of(_name(results, "heatmaps", "zip"), "application/zip", data.getvalue())
 
 
-def report_cards(results: Results, picked: Sequence[int]) -> tuple[Download, Download]:
-    """The card of the first chosen images, as PNG and as PDF."""
+def report_cards(
+    results: Results, picked: Sequence[int], target_fpr: float
+) -> tuple[Download, Download]:
+    """The card of the first chosen images, with verdicts at this target, as PNG and as PDF."""
     from medvae.engine.report_card import draw_report_card
 
     model = results.model
     auroc = model.metrics["auroc"][model.metrics["score"]] if model.metrics else None
-    detections = [look.detection for look in results.picked(picked)[:CARD_IMAGES]]
+    threshold = results.threshold(target_fpr)
+    detections = [
+        replace(look.detection, target_fpr=target_fpr, threshold=threshold)
+        for look in results.picked(picked)[:CARD_IMAGES]
+    ]
     with tempfile.TemporaryDirectory() as folder:
         png, pdf = (
             draw_report_card(
@@ -120,7 +126,8 @@ def _labelled(results: Results, look: Look) -> bytes:
 
 
 def _name(results: Results, what: str, ending: str) -> str:
-    return f"{what}-{results.model.run}.{ending}"
+    day = datetime.fromtimestamp(results.made).strftime("%Y-%m-%d")
+    return f"{what}-{results.model.run}-{day}.{ending}"
 
 
 def _made(results: Results) -> str:

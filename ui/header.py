@@ -3,6 +3,7 @@
 import time
 from functools import partial
 from html import escape
+from typing import Any
 
 import gradio as gr
 
@@ -33,21 +34,23 @@ THEME_SWITCH = (
 SIGN_OUT = '<a class="chip" href="/logout">Sign out</a>'
 
 
-def build_header(context: Context) -> None:
+def build_header(context: Context, page: gr.Blocks) -> None:
     """The brand at the left, the live chips at the right."""
     with gr.Row(elem_id="header"):
         canvas(BRAND, elem_id="brand")
-        chips = canvas(draw_chips(context), elem_id="chips")
+        chips = canvas(elem_id="chips")
     seen = gr.Textbox("", visible=False)
-    gr.Timer(PERIOD).tick(
-        partial(refresh_chips, context),
-        seen,
-        [chips, seen],
-        queue=False,
-        show_progress="hidden",
-        trigger_mode="once",
-        api_visibility="private",
-    )
+    live: dict[str, Any] = {
+        "fn": partial(refresh_chips, context),
+        "inputs": seen,
+        "outputs": [chips, seen],
+        "queue": False,
+        "show_progress": "hidden",
+        "trigger_mode": "once",
+        "api_visibility": "private",
+    }
+    page.load(**live)
+    gr.Timer(PERIOD).tick(**live)
 
 
 def refresh_chips(context: Context, seen: str) -> object:

@@ -18,6 +18,21 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 26
 
 
 @dataclass(frozen=True)
+class Title:
+    """What a chart shows, in which unit, and a sentence that explains it."""
+
+    name: str
+    unit: str
+    meaning: str = ""
+
+    @property
+    def html(self) -> str:
+        told = f' title="{escape(self.meaning)}"' if self.meaning else ""
+        unit = f'<span class="unit">{escape(self.unit)}</span>'
+        return f"<strong{told}>{escape(self.name)}</strong> {unit}"
+
+
+@dataclass(frozen=True)
 class Line:
     """One curve. `style` is its CSS class: train or validation."""
 
@@ -35,8 +50,7 @@ class Line:
 
 
 def line_chart(
-    title: str,
-    unit: str,
+    title: Title,
     lines: Sequence[Line],
     marked: float | None = None,
     logarithmic: bool = False,
@@ -61,15 +75,14 @@ def line_chart(
         _readouts(drawn, x_axis),
     ]
     return (
-        f'<figure class="chart"><figcaption><strong>{escape(title)}</strong> '
-        f'<span class="unit">{escape(unit)}</span><p>{_legend(drawn)}</p></figcaption>'
+        f'<figure class="chart"><figcaption>{title.html}<p>{_legend(drawn)}</p></figcaption>'
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{escape(title)} by epoch, newest: {escape(newest)}">{"".join(parts)}</svg>'
-        "</figure>"
+        f'aria-label="{escape(title.name)} by epoch, newest: {escape(newest)}">'
+        f"{''.join(parts)}</svg></figure>"
     )
 
 
-def dot_chart(title: str, unit: str, points: Sequence[tuple[float, float]]) -> str:
+def dot_chart(title: Title, points: Sequence[tuple[float, float]]) -> str:
     """What was chosen (x) against what came of it (y), a dot for each try; empty for none."""
     if not points:
         return ""
@@ -81,22 +94,21 @@ def dot_chart(title: str, unit: str, points: Sequence[tuple[float, float]]) -> s
         for x, y in points
     )
     return (
-        f'<figure class="chart"><figcaption><strong>{escape(title)}</strong> '
-        f'<span class="unit">{escape(unit)}</span></figcaption>'
+        f'<figure class="chart"><figcaption>{title.html}</figcaption>'
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{escape(unit)} by {escape(title)}">'
+        f'aria-label="{escape(title.unit)} by {escape(title.name)}">'
         f"{_grid(x_axis, y_axis, whole=False)}{dots}</svg></figure>"
     )
 
 
-def histogram(title: str, unit: str, values: Sequence[float], marks: Mapping[str, float]) -> str:
+def histogram(title: Title, values: Sequence[float], marks: Mapping[str, float]) -> str:
     """How values are spread, with named lines at some places; empty without values."""
     if not values:
         return ""
     known = {name: value for name, value in marks.items() if math.isfinite(value)}
     axis = _Axis.around([*values, *known.values()], LEFT, WIDTH - RIGHT)
     counts, edges = np.histogram(values, bins=BINS)
-    heights = _Axis(0.0, max(1.0, float(counts.max())), HEIGHT - BOTTOM, TOP + 12)
+    heights = _Axis(0.0, max(1.0, float(counts.max())), HEIGHT - BOTTOM, TOP + 13 * len(known) + 6)
     bars = "".join(
         f'<rect class="bin" x="{axis.at(low)}" y="{heights.at(count)}" '
         f'width="{max(0.5, axis.at(high) - axis.at(low) - 0.6):.1f}" '
@@ -108,11 +120,10 @@ def histogram(title: str, unit: str, values: Sequence[float], marks: Mapping[str
     )
     told = ", ".join(f"{name} {short(value)}" for name, value in known.items())
     return (
-        f'<figure class="chart"><figcaption><strong>{escape(title)}</strong> '
-        f'<span class="unit">{escape(unit)}</span></figcaption>'
+        f'<figure class="chart"><figcaption>{title.html}</figcaption>'
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{escape(title)}: {escape(told)}">{_grid(axis, heights, False)}{bars}{lines}'
-        "</svg></figure>"
+        f'aria-label="{escape(title.name)}: {escape(told)}">'
+        f"{_grid(axis, heights, False)}{bars}{lines}</svg></figure>"
     )
 
 
@@ -208,14 +219,18 @@ def _grid(x_axis: _Axis, y_axis: _Axis, whole: bool = True) -> str:
         y = y_axis.at(value)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
         label = f'<text class="tick" x="{LEFT - 6}" y="{y + 3.5}" text-anchor="end">'
-        parts.append(f"{label}{value:,.10g}</text>")
+        parts.append(f"{label}{_tick(value)}</text>")
     base = HEIGHT - BOTTOM
     for value in x_axis.ticks(6, whole):
         x = x_axis.at(value)
         label = f'<text class="tick" x="{x}" y="{base + 14}" text-anchor="middle">'
-        parts.append(f"{label}{value:.10g}</text>")
+        parts.append(f"{label}{_tick(value)}</text>")
     parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{base}" y2="{base}"/>')
     return "".join(parts)
+
+
+def _tick(value: float) -> str:
+    return f"{value:,.10g}".replace("-", "−")
 
 
 def _marker(x_axis: _Axis, value: float) -> str:

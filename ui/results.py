@@ -3,6 +3,7 @@
 A page holds only a key. Nothing is written; a few minutes later, or after a restart, it is gone.
 """
 
+import math
 import secrets
 import threading
 import time
@@ -38,6 +39,12 @@ class Results:
         if not isinstance(found, Look):
             raise DataError("there is no such image among these results")
         return found
+
+    def threshold(self, target_fpr: float) -> float:
+        """The score that this share of healthy images exceeds; infinite where there are too few."""
+        healthy = self.healthy.get(self.score, ())
+        allowed = math.floor(target_fpr * (len(healthy) + 1) + 1e-9)
+        return healthy[-allowed] if 0 < allowed <= len(healthy) else math.inf
 
     def picked(self, indices: Sequence[int]) -> list[Look]:
         """The chosen images, or all that could be read when none is chosen."""

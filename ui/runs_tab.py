@@ -34,6 +34,7 @@ from ui.theme import canvas
 from ui.train_tab import stop_run
 from ui.train_views import curves, unknown_run
 from ui.views import log_panel
+from ui.waiting_line import build_waiting_line
 
 PERIOD = 2.0
 SHOW_RUN = "(run) => medvae.go({ run, with: '' })"
@@ -45,6 +46,7 @@ Part = tuple[Hashable, Callable[[], str]]  # drawn only when its key has changed
 
 def build_runs_tab(context: Context, tab: gr.Tab, run: gr.Textbox, others: gr.Textbox) -> None:
     """The table above, the chosen run with its buttons below. `others`: runs to compare with."""
+    build_waiting_line(context, tab)
     wanted, incoming = _build_filter()
     table = canvas(elem_id="runs")
     title = gr.Textbox(

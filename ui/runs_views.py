@@ -13,6 +13,7 @@ from jobs.sweeps import SWEEP
 from jobs.views import JobView, Status
 from medvae.engine.labels import WORDS
 from ui.history import RunHistory
+from ui.meanings import AUROC, BEST_LOSS
 from ui.pictures import figure_uri
 from ui.places import Place
 from ui.plots import short
@@ -44,10 +45,6 @@ FIGURES = (
     ("report_card.png", "Report card", "wide"),
     ("roc.png", "ROC curves", "half"),
     ("scores.png", "Scores of healthy and sick test images", "half"),
-)
-AUROC_MEANING = (
-    "Chance that a sick test image scores above a healthy one: 0.5 is guessing, 1 is perfect. "
-    "In brackets the 95 % interval."
 )
 
 
@@ -108,9 +105,9 @@ def runs_table(
         '<div class="panel scroll" tabindex="0" role="region" aria-label="Runs">'
         '<table class="runs" id="runs-table"><thead><tr>'
         "<th>Name</th><th>Status</th><th>Data</th>"
-        '<th class="number">Progress</th><th class="number" title="Lowest mean loss on healthy '
-        'validation images">Best validation loss</th>'
-        f'<th class="number" title="{AUROC_MEANING}">AUROC [95 %]</th>'
+        '<th class="number">Progress</th><th class="number" '
+        f'title="{BEST_LOSS}">Best validation loss</th>'
+        f'<th class="number" title="{AUROC}">AUROC [95 %]</th>'
         '<th class="number">Duration</th><th>Queued</th><td></td>'
         f"</tr></thead><tbody>{body}</tbody></table></div>"
     )
@@ -185,7 +182,7 @@ def evaluation_figures(evaluation: dict[str, Any]) -> str:
     fpr = evaluation["target_fpr"]
     images = f"{evaluation['normal_images']:,} healthy, {evaluation['sick_images']:,} sick"
     shown = tiles(
-        tile("AUROC", interval(evaluation["auroc"][score]), AUROC_MEANING),
+        tile("AUROC", interval(evaluation["auroc"][score]), AUROC),
         tile(
             "Sensitivity",
             interval(evaluation["sensitivity"]),
@@ -217,19 +214,22 @@ def _row(row: Row, is_chosen: bool, is_nested: bool, compare: str) -> str:
     job = row.job
     evaluation = (job.result or {}).get("evaluation")
     auroc = interval(evaluation["auroc"][evaluation["score"]]) if evaluation else NO_VALUE
-    best = row.best_loss
+    took = NO_VALUE if job.seconds is None else duration(job.seconds)
+    best = NO_VALUE if row.best_loss is None else short(row.best_loss)
     protocol = f" <small>{escape(evaluation['protocol'])}</small>" if evaluation else ""
     mark = ' <span class="badge in-use">in use</span>' if row.in_use else ""
     place = Place("runs", job.id)
     return (
         f"<tr{' aria-selected=true' if is_chosen else ''}{' class=nested' if is_nested else ''}"
         f' data-href="{escape(place.url)}">'
-        f"<td>{link(place, job.name)}{mark}</td><td>{badge(job)}</td>"
-        f"<td>{escape(data_name(job.config))}{protocol}</td>"
-        f'<td class="number">{row.progress}</td>'
-        f'<td class="number">{NO_VALUE if best is None else short(best)}</td>'
-        f'<td class="number">{auroc}</td><td class="number">{duration(job.seconds)}</td>'
-        f"<td>{moment(job.created)}</td><td>{compare}</td></tr>"
+        f'<td class="lead">{link(place, job.name)}{mark}</td>'
+        f'<td data-label="Status">{badge(job)}</td>'
+        f'<td data-label="Data">{escape(data_name(job.config))}{protocol}</td>'
+        f'<td class="number" data-label="Progress">{row.progress}</td>'
+        f'<td class="number" data-label="Best loss">{best}</td>'
+        f'<td class="number" data-label="AUROC [95 %]">{auroc}</td>'
+        f'<td class="number" data-label="Took">{took}</td>'
+        f'<td data-label="Queued">{moment(job.created)}</td><td>{compare}</td></tr>'
     )
 
 

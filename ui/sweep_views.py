@@ -8,7 +8,7 @@ from html import escape
 
 from jobs.sweeps import Trial, told
 from ui.places import Place
-from ui.plots import dot_chart, short
+from ui.plots import Title, dot_chart, short
 from ui.views import NO_VALUE, badge, link, panel
 
 RANKED_BY = (
@@ -36,9 +36,10 @@ def _row(place: int, trial: Trial) -> str:
     figure = NO_VALUE if trial.elbo is None else short(trial.elbo)
     rank = NO_VALUE if trial.elbo is None else str(place)
     return (
-        f'<tr data-href="{escape(target.url)}"><td class="number">{rank}</td>'
-        f'<td>{link(target, told(trial.changes))}</td><td class="number">{figure}</td>'
-        f"<td>{badge(trial.job)}</td></tr>"
+        f'<tr data-href="{escape(target.url)}"><td class="number" data-label="Rank">{rank}</td>'
+        f'<td class="lead">{link(target, told(trial.changes))}</td>'
+        f'<td class="number" data-label="MSE + KLD">{figure}</td>'
+        f'<td data-label="Status">{badge(trial.job)}</td></tr>'
     )
 
 
@@ -55,4 +56,4 @@ def _chart(key: str, trials: Sequence[Trial]) -> str:
         if trial.elbo is not None and isinstance(trial.changes.get(key), int | float)
     ]
     name = key.partition(".")[2].replace("_", " ")
-    return dot_chart(name[:1].upper() + name[1:], "validation MSE + KLD", points)
+    return dot_chart(Title(name[:1].upper() + name[1:], "validation MSE + KLD", RANKED_BY), points)

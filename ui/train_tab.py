@@ -123,7 +123,7 @@ def follow_run(context: Context, run: str, logarithmic: bool, smooth: bool, seen
 def newest_run(context: Context) -> JobView | None:
     """The training that runs, else the next in line, else the one that ended last."""
     jobs = [job for job in context.service.jobs(50) if job.kind in ("train", SWEEP)]
-    chosen = _most_alive(jobs)
+    chosen = _most_alive(context, jobs)
     return None if chosen is None else _run_of(context, chosen.id)
 
 
@@ -132,14 +132,17 @@ def _run_of(context: Context, job_id: str) -> JobView | None:
     job = context.service.job(job_id)
     if job.kind != SWEEP:
         return job
-    return _most_alive(context.service.jobs(MOST_RUNS, parent=job_id))
+    return _most_alive(context, context.service.jobs(MOST_RUNS, parent=job_id))
 
 
-def _most_alive(jobs: list[JobView]) -> JobView | None:
+def _most_alive(context: Context, jobs: list[JobView]) -> JobView | None:
     """Of jobs, the newest first: the one that runs, else the next in line, else the last."""
     running = [job for job in jobs if job.status is Status.RUNNING]
-    waiting = [job for job in jobs if job.status is Status.QUEUED]
-    return next(iter([*running, *waiting[::-1], *jobs]), None)
+    if running:
+        return running[0]
+    names = {job.id for job in jobs if job.status is Status.QUEUED}
+    waiting = [job for job in context.service.line() if job.id in names] if names else []
+    return next(iter([*waiting, *jobs]), None)
 
 
 def _if_new(seen: str, token: str, text: str) -> Any:

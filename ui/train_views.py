@@ -9,13 +9,23 @@ from pathlib import Path
 
 from jobs.views import JobView, Status
 from ui.history import RunHistory
+from ui.meanings import (
+    AUROC,
+    BEST_LOSS,
+    BUSY,
+    EPOCH,
+    KL,
+    LOSS,
+    MEMORY,
+    RECONSTRUCTION,
+    SPEED,
+    WAITING,
+)
 from ui.pictures import film_frames
 from ui.places import Place
-from ui.plots import Line, line_chart, short
+from ui.plots import Line, Title, line_chart, short
 from ui.views import badge, count, data_name, duration, interval, link, notice, progress_bar
 
-BUSY_MEANING = "Share of the last second in which the device computed"
-WAITING_MEANING = "Share of this epoch in which the device had to wait for its next images"
 FILM_FRAMES = 10  # epochs shown: the first, the newest, and evenly between
 
 
@@ -73,14 +83,14 @@ def curves(history: RunHistory, logarithmic: bool = False, smooth: bool = False)
         ])  # fmt: skip
         return drawn.smoothed() if smooth else drawn
 
-    def chart(title: str, unit: str, name: str, marked: int | None = None) -> str:
+    def chart(title: Title, name: str, marked: int | None = None) -> str:
         lines = [line("train", name), line("validation", f"validation_{name}")]
-        return line_chart(title, unit, lines, marked, logarithmic)
+        return line_chart(title, lines, marked, logarithmic)
 
     charts = (
-        chart("Reconstruction", "sum over pixels", "mse"),
-        chart("KL divergence", "nats", "kld"),
-        chart("Loss", "lowest validation is kept", "loss", best),
+        chart(Title("Reconstruction", "sum over pixels", RECONSTRUCTION), "mse"),
+        chart(Title("KL divergence", "nats", KL), "kld"),
+        chart(Title("Loss", "lowest validation is kept", LOSS), "loss", best),
     )
     return f'<div class="charts">{"".join(charts)}</div>'
 
@@ -140,15 +150,17 @@ def _learning(history: RunHistory) -> tuple[str, str]:
     assert now is not None
     steps = now.steps_per_epoch
     parts = [
-        f"<b>Epoch {now.epoch} of {now.epochs}</b>",
-        f"step {now.step} of {steps}",
-        f"{short(now.images_per_second)} images/s",
+        _told(f"<b>Epoch {now.epoch} of {now.epochs}</b>", EPOCH),
+        _told(f"step {now.step} of {steps}", EPOCH),
+        _told(f"{short(now.images_per_second)} images/s", SPEED),
         f"{duration(now.seconds_left)} left",
     ]
     device = [
-        _told("Device busy", now.busy, BUSY_MEANING),
-        _told("waits for images", now.waiting, WAITING_MEANING),
-        "" if now.memory_mb is None else f"{now.memory_mb:,.0f} MB of memory",
+        None if now.busy is None else _told(f"Device busy {100 * now.busy:.0f} %", BUSY),
+        None
+        if now.waiting is None
+        else _told(f"waits for images {100 * now.waiting:.0f} %", WAITING),
+        None if now.memory_mb is None else _told(f"{now.memory_mb:,.0f} MB of memory", MEMORY),
     ]
     done = (now.epoch - 1) * steps + now.step
     bars = progress_bar("Run", done, now.epochs * steps)
@@ -157,8 +169,8 @@ def _learning(history: RunHistory) -> tuple[str, str]:
     return "  ·  ".join(parts), bars + (f'<p class="meta device">{told}</p>' if told else "")
 
 
-def _told(words: str, share: float | None, meaning: str) -> str:
-    return "" if share is None else f'<span title="{meaning}">{words} {100 * share:.0f} %</span>'
+def _told(words: str, meaning: str) -> str:
+    return f'<span title="{meaning}">{words}</span>'
 
 
 def _finished(job: JobView, history: RunHistory) -> str:
@@ -168,10 +180,11 @@ def _finished(job: JobView, history: RunHistory) -> str:
         parts[0] = f"Stopped by hand and kept, after {count(history.ended.epochs_run, 'epoch')}"
     if result.get("best_validation_loss") is not None:
         best = short(result["best_validation_loss"])
-        parts.append(f"best validation loss {best} in epoch {result['best_epoch']}")
+        told = f"best validation loss {best} in epoch {result['best_epoch']}"
+        parts.append(_told(told, BEST_LOSS))
     evaluation = result.get("evaluation")
     if evaluation:
-        parts.append(f"AUROC {interval(evaluation['auroc'][evaluation['score']])}")
+        parts.append(_told(f"AUROC {interval(evaluation['auroc'][evaluation['score']])}", AUROC))
     use = "Detect uses it now" if result.get("promoted") else "See its figures"
     place = Place("detect") if result.get("promoted") else Place("runs", job.id)
     return "  ·  ".join(parts) + f".  {link(place, use)}."

@@ -3,6 +3,7 @@
 Pure functions from data to text. Whatever came from a user or a file goes through `escape`.
 """
 
+import math
 from datetime import datetime
 from html import escape
 from pathlib import PurePath
@@ -111,6 +112,16 @@ def clock(seconds: float) -> str:
 def count(number: int, noun: str) -> str:
     """ "1 image", "2,000 images"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def decimal(value: float, places: int = 2) -> str:
+    """ "1,204.50", "−0.57" with a true minus; a dash for what is not finite."""
+    return f"{value:,.{places}f}".replace("-", "−") if math.isfinite(value) else "–"
+
+
+def signed(value: float, places: int = 1) -> str:
+    """ "+2.5", "−2.5", "0"."""
+    return decimal(value, places) if value <= 0 else f"+{decimal(value, places)}"
 
 
 def percent(share: float) -> str:

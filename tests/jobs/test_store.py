@@ -69,6 +69,22 @@ def test_the_line_is_by_priority_then_arrival_and_can_be_changed(store: Store) -
     assert store.move_first(last) is None
 
 
+def test_two_that_wait_change_places_also_across_priorities(store: Store) -> None:
+    first, second, urgent = (store.add("x", priority=p) for p in (0, 0, 5))
+    part = store.claim("w", 9, store.add("x", priority=9))
+    assert part is not None
+    store.split(part.id, part.attempt, {"part 1": {}})
+    assert [job.id for job in store.line()] == [part.id, urgent, first, second]
+    assert store.change_places(second, first)
+    assert store.change_places(second, urgent)
+    assert [job.id for job in store.line()] == [part.id, second, urgent, first]
+    assert store.change_places(part.id, second)  # and its part goes with it
+    taken = store.claim("w", 9)
+    assert taken and taken.id == second
+    assert not store.change_places(second, first)
+    assert [job.id for job in store.line()] == [part.id, urgent, first]
+
+
 def test_a_claim_raises_the_attempt_and_takes_a_job_only_once(store: Store) -> None:
     job_id = store.add("x")
     job = store.claim("worker-1", 9, job_id)

@@ -106,8 +106,8 @@ def test_every_handler_either_only_shows_or_asks_for_a_role(site: Site) -> None:
             f"{name} needs @allowed"
         )
     assert {name for name, role in roles.items() if role == "viewer"} == {
-        "show_files", "show_sample", "show_report_card", "open_viewer", "save_table",
-        "save_pictures", "detect",
+        "show_files", "show_sample", "show_report_card", "open_viewer", "find_neighbours",
+        "save_table", "save_pictures", "detect",
     }  # fmt: skip
     assert {"queue_training", "stop_run", "use_model", "delete_run"} <= {
         name for name, role in roles.items() if role == "operator"

@@ -118,6 +118,7 @@ def test_the_head_tells_of_a_worker_about_to_start(workspace: Workspace, context
         context.model,
         context.histories,
         context.results,
+        context.neighbours,
         context.sandbox,
         context.access,
         WorkerProcess(),

@@ -70,4 +70,7 @@ def test_all_faults_are_found_at_once() -> None:
 
 @pytest.mark.parametrize("name", presets())
 def test_every_preset_says_what_it_is(name: str) -> None:
-    assert len(describe_preset(name)) > 10
+    words = describe_preset(name)
+    assert len(words) > 10
+    assert words.endswith(".")
+    assert words.count(".") == 1

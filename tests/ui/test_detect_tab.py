@@ -6,6 +6,7 @@ import io
 import json
 import re
 import zipfile
+from datetime import datetime
 from pathlib import Path
 
 import gradio as gr
@@ -14,9 +15,11 @@ from PIL import Image
 
 from medvae.config import Config
 from medvae.engine.labels import LABELS
+from medvae.errors import DataError
 from tests.data.drawn import chest, write
 from ui.context import Context
 from ui.detect_tab import (
+    find_neighbours,
     open_viewer,
     queue_scoring,
     refresh_intro,
@@ -62,11 +65,11 @@ def test_a_sample_has_all_scores_and_a_report_card(with_model: Context) -> None:
     assert "MSE + beta × KLD" in results
     card = show_report_card(with_model, key, CHOICE)
     for kind, name in (
-        ("image/png", "report-card-first.png"),
-        ("application/pdf", "card-first.pdf"),
+        ("image/png", "png"),
+        ("application/pdf", "pdf"),
     ):
         assert f"data:{kind};base64," in card
-        assert f'{name}"' in card
+        assert f'report-card-first-{datetime.now():%Y-%m-%d}.{name}"' in card
 
 
 def test_a_report_card_of_results_long_gone_is_refused(with_model: Context) -> None:
@@ -77,7 +80,9 @@ def test_a_report_card_of_results_long_gone_is_refused(with_model: Context) -> N
 def test_one_image_is_seen_large_with_all_that_was_found(with_model: Context) -> None:
     _, key, _, _ = show_sample(with_model, "both", 3, 0)
     results = with_model.results.get(key)
-    large = open_viewer(with_model, key, '{"look": 1}')
+    detection = results.look(1).detection
+    assert results.threshold(detection.target_fpr) == detection.threshold
+    large = open_viewer(with_model, key, json.dumps({"look": 1, "fpr": detection.target_fpr}))
     assert results.look(1).detection.name in large
     assert large.count("data:image/png") == 2  # the maps, to be laid over
     assert "threshold" in large
@@ -86,7 +91,46 @@ def test_one_image_is_seen_large_with_all_that_was_found(with_model: Context) ->
     for score in results.look(1).detection.scores:
         assert LABELS[score] in large
     with pytest.raises(gr.Error, match="no such image"):
-        open_viewer(with_model, key, '{"look": 3}')
+        open_viewer(with_model, key, '{"look": 3, "fpr": 0.05}')
+
+
+def test_the_verdict_of_the_viewer_follows_the_accepted_false_alarms(with_model: Context) -> None:
+    _, key, _, _ = show_sample(with_model, "both", 1, 0)
+    p_value = with_model.results.get(key).look(0).detection.p_value
+    for fpr in (0.9 * p_value, p_value):
+        large = open_viewer(with_model, key, json.dumps({"look": 0, "fpr": fpr}))
+        assert ("<span>Unusual</span>" in large) == (fpr == p_value)
+
+
+def test_regions_are_outlined_and_listed_with_their_area(with_model: Context) -> None:
+    _, key, _, _ = show_sample(with_model, "sick", 3, 0)
+    for index in range(3):
+        detection = with_model.results.get(key).look(index).detection
+        large = open_viewer(with_model, key, json.dumps({"look": index, "fpr": 0.05}))
+        assert large.count("<path class=") == min(5, len(detection.regions))
+        for region in detection.regions[:5]:
+            assert f"{100 * region.area:.1f} % of the image" in large
+
+
+def test_the_healthy_images_most_like_one_are_found(with_model: Context) -> None:
+    _, key, _, _ = show_sample(with_model, "both", 2, 0)
+    alike = find_neighbours(with_model, key, '{"look": 1}')
+    assert alike.startswith('<div data-of="1">')
+    assert alike.count("data:image/jpeg") == 3
+    distances = [float(found) for found in re.findall(r"distance ([\d.]+)", alike)]
+    assert distances == sorted(distances)
+
+
+def test_without_the_training_images_their_absence_is_said(
+    with_model: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, key, _, _ = show_sample(with_model, "both", 1, 0)
+
+    def gone(*_: object) -> None:
+        raise DataError("/nowhere: no such folder; expected a data set")
+
+    monkeypatch.setattr("medvae.engine.experiment.load_test_set", gone)
+    assert "/nowhere: no such folder" in find_neighbours(with_model, key, '{"look": 0}')
 
 
 def test_the_table_follows_the_accepted_false_alarms(with_model: Context, upload: Path) -> None:

@@ -1,5 +1,6 @@
 """The handlers of the Runs tab as plain functions on a real job table, with a real finished run."""
 
+import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +30,7 @@ from ui.run_actions import (
 from ui.run_list import Wanted
 from ui.run_list import list_rows as rows_of
 from ui.runs_tab import show_name, show_runs
+from ui.waiting_line import move_in_line, refresh_line
 
 
 @pytest.fixture
@@ -112,6 +114,25 @@ def test_an_evaluation_is_listed_with_its_figures(
     assert "Evaluation of" in table
     assert head.startswith("<header")
     assert "Sensitivity" in figures
+
+
+def test_the_waiting_line_is_shown_and_changed_one_place_at_a_time(context: Context) -> None:
+    assert refresh_line(context, "")[0] == ""
+    first = context.service.submit(Config(), name="<i>first")
+    second = context.service.submit(Config(), name="second")
+    drawn, token = refresh_line(context, "")
+    assert drawn.index("&lt;i&gt;first") < drawn.index("second")
+    assert drawn.count(" disabled") == 2  # up for the first, down for the last
+    assert refresh_line(context, token) == gr.skip()
+    for job, to, order in (
+        (second, "up", [second, first]),
+        (second, "up", [second, first]),
+        (second, "down", [first, second]),
+    ):
+        move_in_line(context, json.dumps({"job": job, "to": to}))
+        assert [waiting.id for waiting in context.service.line()] == order
+    with pytest.raises(gr.Error, match="there is no job"):
+        move_in_line(context, '{"job": "nobody", "to": "up"}')
 
 
 def test_a_run_is_moved_to_the_front_and_run_again_as_a_copy(context: Context) -> None:

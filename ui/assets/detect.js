@@ -9,7 +9,7 @@
     const { healthy, thresholds } = tray().dataset;
     const allowed = Math.floor(fpr() * (Number(healthy) + 1) + 1e-9);
     const threshold = thresholds.split(",")[allowed - 1];
-    const shown = allowed && threshold ? Number(threshold).toLocaleString("en", { maximumSignificantDigits: 4 }) : "–";
+    const shown = allowed && threshold ? Number(threshold).toFixed(2).replace("-", "−") : "–";
     document.querySelectorAll("#results .threshold").forEach((each) => { each.textContent = shown; });
     document.querySelectorAll("#results .target").forEach((each) => { each.textContent = `${+(100 * fpr()).toFixed(1)} %`; });
     tray().querySelector("output").textContent = `${+(100 * fpr()).toFixed(1)} %`;
@@ -50,9 +50,19 @@
 
   // The wanted image and choices travel to the server as one JSON text.
   Object.assign(window.medvae, {
-    look: () => JSON.stringify({ look: Number(window.medvae.wanted ?? 0) }),
+    look: () => JSON.stringify({ look: Number(window.medvae.wanted ?? 0), fpr: fpr() }),
     choice: () => JSON.stringify({ fpr: fpr(), picked: picked() }),
     openViewer: () => { if (dialog() && !dialog().open) dialog().showModal(); },
+    placeNeighbours: () => {
+      const found = document.querySelector("#alike [data-of]");
+      if (found && found.dataset.of === dialog()?.dataset.index) dialog().querySelector(".alike").replaceChildren(found);
+    },
+    // On a narrow screen what was asked for lies below the controls.
+    showResults: () => {
+      const shown = document.querySelector("#results .results");
+      if (shown && shown.getBoundingClientRect().top > 0.7 * innerHeight) shown.scrollIntoView({ behavior: "smooth" });
+    },
+    showCard: () => document.querySelector("#report-card")?.scrollIntoView({ behavior: "smooth", block: "nearest" }),
     save: () => document.querySelector("#ready a")?.click(),
   });
 
@@ -73,7 +83,11 @@
     else if (id === "card-order" || id === "card-filter") arrange();
     else if (id === "view-split") stage.style.setProperty("--split", `${value}%`);
     else if (id === "view-opacity") stage.style.setProperty("--opacity", value / 100);
-    else if (id === "view-map") stage.dataset.map = value;
+    else if (id === "view-contours") stage.classList.toggle("plain", !event.target.checked);
+    else if (id === "view-map") {
+      stage.dataset.map = value;
+      for (const key of dialog().querySelectorAll("[data-key]")) key.hidden = key.dataset.key !== value;
+    }
   });
 
   // An image on the clipboard is dropped on the upload, as if it came from a file.

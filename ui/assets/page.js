@@ -2,6 +2,7 @@
 (() => {
   const PARTS = ["tab", "run", "with", "from", "set"]; // all that a link names or leaves out
   let asked = "";
+  let moved = {}; // what was last moved in the waiting line
   const place = () => new URLSearchParams(location.search);
 
   // Changes part of the URL as a new entry of the history, for example { tab, run }.
@@ -33,6 +34,11 @@
     confirmCancel: (run) => ask("Cancel this run? What it has learnt so far is thrown away.", run),
     confirmDelete: (run) => ask("Delete this run with its files? This cannot be undone.", run),
     confirmStopImport: (job) => ask("Stop this import? It can be started again.", job),
+    move: () => JSON.stringify(moved),
+    keepFocus: () => {
+      const again = `[data-move="${moved.to}"][data-job="${CSS.escape(moved.job)}"]`;
+      document.querySelector(`${again}:not(:disabled)`)?.focus();
+    },
     fetchOffered: () => document.querySelector("#offered-file")?.click(),
     restoreTheme: () => {
       const chosen = localStorage.getItem("medvae-theme");
@@ -44,6 +50,12 @@
     if (event.target.closest("[data-theme-switch]")) {
       const dark = document.body.classList.toggle("dark");
       localStorage.setItem("medvae-theme", dark ? "dark" : "light");
+      return;
+    }
+    const mover = event.target.closest("[data-move]");
+    if (mover) {
+      moved = { job: mover.dataset.job, to: mover.dataset.move };
+      document.querySelector("#move-in-line")?.click();
       return;
     }
     const tab = event.target.closest("#tabs [role=tab][data-tab-id]");
