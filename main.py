@@ -364,15 +364,13 @@ def download_data(
     """Fetch a public data set. Interrupted, the same command goes on."""
     from tqdm import tqdm
 
-    from medvae.data.download import MEDMNIST, download, download_kaggle
+    from medvae.data.download import MEDMNIST, fetch_public_set
 
-    if name == "kaggle":
-        path = download_kaggle()
-    else:
-        with tqdm(desc=MEDMNIST.name, total=MEDMNIST.size, unit="B", unit_scale=True) as bar:
-            path = download(
-                MEDMNIST, Workspace.current().raw, lambda done, _: bar.update(done - bar.n)
-            )
+    total = MEDMNIST.size if name == "medmnist" else None
+    with tqdm(desc=name, total=total, unit="B", unit_scale=True) as bar:
+        path = fetch_public_set(
+            name, Workspace.current().raw, lambda done, _: bar.update(done - bar.n)
+        )
     _print_files([path])
     print(f"import with: python main.py data import {path}")
 

@@ -73,6 +73,10 @@ class JobService:
         what = f"{config.data.phantoms:,} phantoms" if root is None else PurePath(root).name
         return self.submit(config, "import", name=f"Import of {what}")
 
+    def submit_download(self, name: str) -> str:
+        """Fetch a public data set (`PUBLIC_SETS`), then do as `submit_import`; returns the id."""
+        return self.submit(None, "import", name=f"Download of {name}", payload={"download": name})
+
     def submit_evaluation(self, run_id: str, data: str | None = None) -> str:
         """Evaluate a finished run's model on its own test images, or on those in folder `data`."""
         run = self.job(run_id)

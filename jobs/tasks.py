@@ -112,12 +112,20 @@ def evaluate(assignment: Assignment, on_event: OnEvent, should_stop: ShouldStop)
 
 
 def import_data(assignment: Assignment, on_event: OnEvent, should_stop: ShouldStop) -> Outcome:
-    """Decode a data set, or draw one, and look through it. The job's config says which."""
-    from medvae.engine.experiment import import_and_survey
+    """Decode a data set, or draw one, and look through it. The job's config says which.
 
-    config = Config.parse(assignment.job.config, f"job {assignment.job.id}")
+    Payload: `download`, the name of a public set to fetch first, in place of a config.
+    """
+    from medvae.engine.experiment import download_images, import_and_survey
+
+    job, workspace = assignment.job, assignment.workspace
     try:
-        folder = import_and_survey(config, assignment.workspace, on_event, should_stop)
+        if "download" in job.payload:
+            root = download_images(job.payload["download"], workspace, on_event, should_stop)
+            config = Config().override({"data.root": str(root)})
+        else:
+            config = Config.parse(job.config, f"job {job.id}")
+        folder = import_and_survey(config, workspace, on_event, should_stop)
     except Stopped as request:
         return Outcome(stopped=request.stop)
     return Outcome({"imported": folder.name})

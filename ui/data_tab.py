@@ -30,6 +30,11 @@ from ui.views import notice
 PERIOD = 2.0
 LOOKED_THROUGH = 200  # jobs, for the newest import among them
 DEFAULTS = DataConfig()
+PUBLIC = [("PneumoniaMNIST, 75 MB", "medmnist"), ("Kaggle's Chest X-Ray Images, 2.5 GB", "kaggle")]
+PUBLIC_HELP = (
+    "From zenodo.org or kaggle.com; a line that breaks is taken up again. Kaggle wants your key in "
+    "~/.kaggle/kaggle.json."
+)
 
 
 def build_data_tab(context: Context, tab: gr.Tab, images: gr.Textbox) -> None:
@@ -58,6 +63,7 @@ def build_data_tab(context: Context, tab: gr.Tab, images: gr.Textbox) -> None:
     images.change(**live | {"trigger_mode": "always_last"})
     labels = [ways["normal"], ways["sick"]]
     ways["go"].click(partial(import_folder, context), [ways["path"], *labels], **quiet).then(**live)
+    ways["fetch"].click(partial(download_set, context), ways["public"], **quiet).then(**live)
     ways["draw"].click(partial(draw_phantoms, context), ways["phantoms"], **quiet).then(**live)
     ways["archive"].upload(
         partial(import_archive, context),
@@ -71,7 +77,7 @@ def build_data_tab(context: Context, tab: gr.Tab, images: gr.Textbox) -> None:
 
 
 def _build_ways() -> dict[str, Any]:
-    """A folder, a ZIP, phantoms; and the names of the two label folders."""
+    """A folder, an archive, a public set, phantoms; and the names of the two label folders."""
     canvas('<h2 class="step">Import a folder</h2>')
     path = gr.Textbox(
         "",
@@ -93,6 +99,11 @@ def _build_ways() -> dict[str, Any]:
         elem_id="import-archive",
         height=150,
     )
+    canvas('<h2 class="step">Or download a public set</h2>')
+    public = gr.Dropdown(
+        PUBLIC, value="medmnist", label="Set", info=PUBLIC_HELP, elem_id="public-set"
+    )
+    fetch = gr.Button("Download and import", elem_id="download-set")
     canvas('<h2 class="step">Or draw phantoms</h2>')
     phantoms = gr.Number(
         DEFAULTS.phantoms,
@@ -104,7 +115,7 @@ def _build_ways() -> dict[str, Any]:
     draw = gr.Button("Draw phantoms", elem_id="draw-phantoms")
     return {
         "path": path, "normal": normal, "sick": sick, "go": go,
-        "archive": archive, "phantoms": phantoms, "draw": draw,
+        "archive": archive, "public": public, "fetch": fetch, "phantoms": phantoms, "draw": draw,
     }  # fmt: skip
 
 
@@ -135,6 +146,13 @@ def import_archive(context: Context, uploaded: str | None, normal: str, sick: st
     except MedVAEError:
         kept.unlink()
         raise
+
+
+@told
+@allowed("operator")
+def download_set(context: Context, name: str) -> None:
+    """Queue the download and the import of a public data set."""
+    context.service.submit_download(name)
 
 
 @told

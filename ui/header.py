@@ -8,8 +8,10 @@ from typing import Any
 import gradio as gr
 
 from jobs.database import StoreUnavailable
-from jobs.views import WorkerView
+from jobs.views import Status, WorkerView
+from medvae.errors import JobError
 from ui.context import Context
+from ui.meanings import BUSY
 from ui.models import ModelView
 from ui.places import Place
 from ui.plots import short
@@ -65,7 +67,7 @@ def draw_chips(context: Context) -> str:
     return (
         '<div class="chips">'
         + model_chip(view)
-        + device_chip(context.model.device or view.device)
+        + device_chip(context.model.device or view.device, _busy(context))
         + worker_chip(*_worker_state(context))
         + THEME_SWITCH
         + (SIGN_OUT if context.access.accounts else "")
@@ -91,14 +93,28 @@ def model_chip(view: ModelView) -> str:
     )
     name = link(Place("runs", view.run), view.run)
     return (
-        f'<span class="chip" title="{escape(meaning)}"><i class="dot ok"></i>'
+        f'<span class="chip" title="{escape(meaning)}" tabindex="0"><i class="dot ok"></i>'
         f"<span>Model {name} <small>{escape(figures)}</small></span></span>"
     )
 
 
-def device_chip(device: str) -> str:
+def device_chip(device: str, busy: float | None) -> str:
     meaning = "What this machine computes on: Apple GPU, NVIDIA GPU or processor"
-    return chip("", device or "Device …", meaning)
+    if busy is None:
+        return chip("", device or "Device …", meaning)
+    meaning += f". The training that runs: {BUSY[:1].lower()}{BUSY[1:]}."
+    return chip("busy", f"{device or 'Device …'}, {percent(round(busy, 2))} busy", meaning)
+
+
+def _busy(context: Context) -> float | None:
+    """How busy the device of the running training is, where that is known."""
+    try:
+        names = [worker.job for worker in context.service.workers() if worker.busy]
+        jobs = [context.service.job(name) for name in names if name]
+    except JobError:  # deleted in between, or the table is away, which the worker chip says
+        return None
+    told = [context.histories.of(job).progress for job in jobs if job.status is Status.RUNNING]
+    return next((now.busy for now in told if now and now.busy is not None), None)
 
 
 def worker_chip(style: str, text: str, meaning: str) -> str:
@@ -109,7 +125,10 @@ def chip(style: str, text: str, meaning: str, elem_id: str = "") -> str:
     """`style`: ok, busy, off or bad; empty for no dot."""
     dot = f'<i class="dot {style}"></i>' if style else ""
     identity = f' id="{elem_id}"' if elem_id else ""
-    return f'<span class="chip"{identity} title="{escape(meaning)}">{dot}{escape(text)}</span>'
+    return (
+        f'<span class="chip"{identity} title="{escape(meaning)}" tabindex="0">{dot}'
+        f"{escape(text)}</span>"
+    )
 
 
 def _worker_state(context: Context) -> tuple[str, str, str]:

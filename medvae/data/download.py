@@ -26,6 +26,9 @@ TIMEOUT = 30.0  # seconds without a byte
 OnProgress = Callable[[int, int], None]  # bytes done, bytes in all
 
 
+PUBLIC_SETS = ("medmnist", "kaggle")
+
+
 @dataclass(frozen=True)
 class RemoteFile:
     """A file on a server, and what must arrive."""
@@ -42,6 +45,16 @@ MEDMNIST = RemoteFile(
     75_506_212,
     "05b46931834c231683c68f40c47b2971",  # published by MedMNIST; told from damage, not forgery
 )
+
+
+def fetch_public_set(name: str, folder: Path, on_progress: OnProgress) -> Path:
+    """One of PUBLIC_SETS; `folder` is for those without a cache of their own. Raises `DataError`.
+
+    Kaggle's client does not tell how far it is.
+    """
+    if name not in PUBLIC_SETS:
+        raise DataError(f"{name!r}: no public data set; expected {' or '.join(PUBLIC_SETS)}")
+    return download_kaggle() if name == "kaggle" else download(MEDMNIST, folder, on_progress)
 
 
 def download(

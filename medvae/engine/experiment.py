@@ -18,6 +18,7 @@ from medvae.config import Config, DataConfig
 from medvae.data import transform
 from medvae.data.cache import ImageSet, import_images
 from medvae.data.card import write_card as write_data_card
+from medvae.data.download import fetch_public_set
 from medvae.data.loader import HealthyLoaders, XRayLoader, build_healthy_loaders
 from medvae.data.sources import resolve_root
 from medvae.data.splits import Split, from_manifest, read_manifest, split
@@ -46,6 +47,7 @@ from medvae.engine.scores import DEFAULT_SCORE
 from medvae.engine.trainer import FitResult, Trainer
 from medvae.engine.tuning import fastest
 from medvae.errors import CheckpointError, DataError, LeakError
+from medvae.limits import MB
 from medvae.workspace import Workspace
 
 BEST = attempts.MODEL
@@ -269,6 +271,17 @@ def load_images(
     importing = _reporter("Importing images", on_event, should_stop)
     root = resolve_root(config.data, workspace, drawing)
     return import_images(config.data, root, config.model.image_size, workspace, importing)
+
+
+def download_images(
+    name: str, workspace: Workspace, on_event: OnEvent, should_stop: ShouldStop
+) -> Path:
+    """Fetch a public data set; returns where it lies. Raises `Stopped` when asked to end."""
+    report = _reporter(f"Downloading {name}, megabytes", on_event, should_stop)
+    report(0, 1)
+    return fetch_public_set(
+        name, workspace.raw, lambda done, total: report(done // MB, max(1, total // MB))
+    )
 
 
 def import_and_survey(

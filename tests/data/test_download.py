@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from medvae.data.download import RemoteFile, download, download_kaggle
+from medvae.data.download import RemoteFile, download, download_kaggle, fetch_public_set
 from medvae.errors import DataError
 
 CONTENT = bytes(range(256)) * 4096  # 1 MB
@@ -164,3 +164,8 @@ def test_kaggle_without_a_network_is_one_line(
         download_kaggle()
     assert "cannot reach kaggle.com" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_public_set_is_told_with_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="expected medmnist or kaggle"):
+        fetch_public_set("imagenet", tmp_path, lambda done, total: None)

@@ -14,11 +14,14 @@ import pytest
 
 from jobs.launcher import WorkerProcess
 from jobs.service import JobService
+from medvae.config import Config
+from medvae.engine.events import Progress
 from medvae.errors import DataError, MedVAEError
 from medvae.workspace import Workspace
+from tests.ui.conftest import STARTED, Puppet
 from ui.app import build_app, build_context, first_run, is_first_start, launch_page
 from ui.context import Context
-from ui.header import draw_chips
+from ui.header import device_chip, draw_chips
 
 # Gradio leaves event loops unclosed; whenever they are collected, Python complains.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -124,6 +127,15 @@ def test_the_head_tells_of_a_worker_about_to_start(workspace: Workspace, context
         WorkerProcess(),
     )
     assert "Worker starting" in draw_chips(waiting)
+
+
+def test_the_head_tells_how_busy_the_device_is(context: Context, puppet: Puppet) -> None:
+    job = context.service.submit(Config())
+    puppet.store.roster.beat("puppet", "here", 1, "cpu", None)
+    puppet.begin(job, [STARTED, Progress(1, 3, 4, 5, 3.0, 1.0, 2.0, 120.0, 60.0, busy=0.42)])
+    assert "busy" not in device_chip("some cpu", None)
+    puppet.store.roster.beat("puppet", "here", 1, "cpu", job)
+    assert "42 % busy" in draw_chips(context)
 
 
 def test_the_head_tells_which_model_looks(with_model: Context) -> None:

@@ -1,6 +1,9 @@
 """The handlers of the Data tab as plain functions: real imports, real surveys."""
 
+import hashlib
 import shutil
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import gradio as gr
@@ -8,12 +11,21 @@ import pytest
 
 from jobs.tasks import Assignment, import_data
 from jobs.views import Status
+from medvae.data.download import RemoteFile
 from medvae.engine.events import Preparing, Stop, never
 from medvae.workspace import Workspace
 from tests.data.drawn import write
+from tests.data.test_layouts import write_medmnist
 from tests.ui.conftest import Puppet
 from ui.context import Context
-from ui.data_tab import draw_phantoms, import_archive, import_folder, newest_import, show_data
+from ui.data_tab import (
+    download_set,
+    draw_phantoms,
+    import_archive,
+    import_folder,
+    newest_import,
+    show_data,
+)
 
 
 def work(context: Context, puppet: Puppet) -> str:
@@ -92,6 +104,36 @@ def test_an_uploaded_zip_is_kept_once_and_imported(
     again = write(upload / "chests.zip", b"other")
     with pytest.raises(gr.Error, match="uploaded before"):
         import_archive(context, str(again), "NORMAL", "PNEUMONIA")
+
+
+def test_a_public_set_is_downloaded_from_a_server_and_imported(
+    context: Context, puppet: Puppet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = write_medmnist(tmp_path / "served").read_bytes()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *args: object) -> None:
+            """Silent."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        digest = hashlib.md5(content).hexdigest()
+        url = f"http://127.0.0.1:{server.server_port}/"
+        remote = RemoteFile(url, "pneumoniamnist_64.npz", len(content), digest)
+        monkeypatch.setattr("medvae.data.download.MEDMNIST", remote)
+        download_set(context, "medmnist")
+        work(context, puppet)
+        server.shutdown()
+    status, *_, sets, details, _ = show_data(context, "", "")
+    assert "Download of medmnist" in status
+    assert ">passed<" in sets
+    assert "pneumoniamnist_64.npz" in details
 
 
 def test_phantoms_are_drawn_by_count(context: Context, puppet: Puppet) -> None:
