@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint format bench quality chaos fuzz screenshots clean
+.PHONY: run test lint format bench bench-page quality chaos fuzz screenshots clean
 
 run: $(VENV)/runtime.stamp
 	$(BIN)/python main.py $(ARGS)
@@ -25,6 +25,9 @@ format: $(VENV)/dev.stamp
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-page: $(VENV)/dev.stamp
+	$(BIN)/python -m benchmarks.page
 
 quality: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.quality $(ARGS)

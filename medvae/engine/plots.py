@@ -12,28 +12,36 @@ from medvae.engine.evaluation import Evaluation, TestScores
 from medvae.engine.labels import LABELS, WORDS
 
 HEALTHY, SICK, INK, MUTED = "#0e7490", "#c2410c", "#1f2933", "#8795a1"
+FAINT = "#c3ccd4"
+NAMED = {"elbo": (HEALTHY, 1.5)} | dict.fromkeys(BASELINES, (MUTED, 1.3))  # colour, width
 BASELINE_DASHES = dict(zip(BASELINES, ("--", ":"), strict=True))
 SIZE = (6.0, 4.6)  # inches at 150 dots: 900 × 690 pixels
 
 
 def draw_roc(evaluation: Evaluation, tested: TestScores, path: Path) -> Path:
-    """ROC curves of every score (solid) and every trivial baseline (dashed), as PNG."""
+    """ROC curves, as PNG: the deciding score, the training loss and the baselines by name.
+
+    All other scores are thin lines without a name; the page's table has their figures.
+    """
     from sklearn.metrics import roc_curve  # 130 MB that a worker which only scores does without
 
     figure, axes = _figure("False-positive rate", "Sensitivity")
     for name, values in tested.values.items():
         fpr, sensitivity, _ = roc_curve(tested.sick, values)
-        estimate = evaluation.auroc[name]
-        is_baseline = name in BASELINES
+        colour, width = NAMED.get(name, (FAINT, 0.7))
+        if name == evaluation.score:
+            colour, width = INK, 2.4
+        told = name == evaluation.score or name in NAMED
         axes.plot(
             fpr,
             sensitivity,
             linestyle=BASELINE_DASHES.get(name, "-"),
-            linewidth=2.4 if name == evaluation.score else 1.3,
-            color=INK if name == evaluation.score else (MUTED if is_baseline else None),
-            alpha=0.75 if is_baseline else 1.0,
-            label=f"{WORDS[name]}   {estimate}",
+            linewidth=width,
+            color=colour,
+            zorder=2 if told else 1,
+            label=f"{WORDS[name]}   {evaluation.auroc[name]}" if told else None,
         )
+    axes.plot([], [], color=FAINT, linewidth=0.7, label="all other scores")
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.6)
     chosen = evaluation
     axes.plot(

@@ -45,10 +45,14 @@ class Complaints:
     failed: list[str] = field(default_factory=list)
 
 
-def start_site(home: Path, log: Path, *arguments: str) -> Site:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return int(probe.getsockname()[1])
+
+
+def start_site(home: Path, log: Path, *arguments: str, port: int | None = None) -> Site:
+    port = port or free_port()
     with log.open("a") as output:
         process = subprocess.Popen(
             [sys.executable, "main.py", "--port", str(port), "--no-demo", *arguments],

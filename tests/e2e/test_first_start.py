@@ -1,15 +1,16 @@
 """What a new user does first, in a real browser: train a model, then look at a file with it."""
 
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from jobs.service import JobService
 from medvae.workspace import Workspace
-from tests.e2e.conftest import Site, start_site, stop_site
+from tests.e2e.conftest import Site, free_port, start_site, stop_site, tiny
 
 TINY_FORM = {
     "training-epochs": "3",
@@ -71,3 +72,27 @@ def test_a_new_user_trains_watches_and_sees_a_heatmap_of_an_uploaded_file(
         assert pictures.nth(index).evaluate("image => image.complete && image.naturalWidth > 100")
     expect(page.locator("#results")).to_contain_text("healthy validation images")
     expect(page.locator("#chips")).to_contain_text(job.id)
+
+
+def test_an_open_page_goes_on_by_itself_when_the_server_was_restarted(
+    browser: Browser, tmp_path: Path
+) -> None:
+    """The page is left alone: no reload, no click."""
+    home, log, port = tmp_path / "home", tmp_path / "page.log", free_port()
+    first = start_site(home, log, port=port)
+    with closing(JobService(Workspace(home))) as service:
+        job = service.submit(tiny(epochs=5000))
+    page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
+    page.goto(f"{first.url}?tab=train&run={job}")
+    status = page.locator("#run-status")
+    expect(status).to_contain_text(re.compile(r"Epoch \d+ of 5000"))
+    first.process.kill()
+    first.process.wait(20)
+    again = start_site(home, log, port=port)
+    try:
+        expect(status).to_contain_text("attempt 2")
+        expect(status).to_contain_text(re.compile(r"Epoch \d+ of 5000"))
+        expect(page.locator("#chips")).to_contain_text("Worker running")
+    finally:
+        page.close()
+        stop_site(again)

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from jobs.service import JobService
 from jobs.views import Status
-from tests.e2e.conftest import Site, tiny
+from tests.e2e.conftest import Complaints, Site, tiny, watch
 
 
 def test_a_bad_file_gets_a_message_and_does_not_lose_the_good_one(
@@ -66,6 +66,9 @@ def test_an_image_is_looked_at_closely_and_the_results_are_kept(
     page.locator("#results .card").nth(2).locator(".triptych").click()
     viewer = page.locator("#viewer dialog")
     expect(viewer).to_be_visible()
+    expect(viewer.locator(".likes img")).to_have_count(3)
+    viewer.locator("#view-contours").uncheck()
+    expect(viewer.locator(".contours")).to_have_count(0)
     viewer.locator("#view-split").fill("40")
     viewer.locator("#view-map").select_option("difference")
     assert viewer.locator(".stage").get_attribute("style") == "--split: 40%;"
@@ -84,8 +87,8 @@ def test_an_image_is_looked_at_closely_and_the_results_are_kept(
         assert saved.value.suggested_filename.startswith(name)
 
 
-def test_a_reload_finds_the_running_job_and_cancel_takes_effect(
-    page: Page, site: Site, service: JobService
+def test_a_reload_and_a_second_tab_find_the_running_job_and_cancel_reaches_both(
+    page: Page, site: Site, service: JobService, complaints: Complaints
 ) -> None:
     job = service.submit(tiny(epochs=5000))
     page.goto(f"{site.url}?tab=train&run={job}")
@@ -93,8 +96,13 @@ def test_a_reload_finds_the_running_job_and_cancel_takes_effect(
     expect(status).to_contain_text(re.compile(r"Epoch \d+ of 5000"))
     page.reload()
     expect(status).to_contain_text(re.compile(r"Epoch \d+ of 5000"))
+    second = page.context.new_page()
+    watch(second, site, complaints)
+    second.goto(f"{site.url}?tab=train")
+    expect(second.locator("#run-status")).to_contain_text(re.compile(r"Epoch \d+ of 5000"))
     page.get_by_role("button", name="Cancel run").click()
     expect(status).to_contain_text("Cancelled after", timeout=6000)
+    expect(second.locator("#run-status")).to_contain_text("Cancelled after")
     assert service.job(job).status is Status.CANCELLED
 
 
