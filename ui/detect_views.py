@@ -3,82 +3,34 @@
 Pure functions from data to text.
 """
 
-import math
 from collections.abc import Sequence
-from functools import lru_cache
 from html import escape
 
-from medvae.engine.overlay import SCALE, colour_bar
 from ui.downloads import Download
 from ui.looking import Look, Unreadable
-from ui.meanings import FALSE_ALARMS, P_VALUE, SCORE, SCORES, Z_SCORE
+from ui.meanings import P_VALUE, SCORE, SCORES
 from ui.models import ModelView
 from ui.pictures import to_uri
 from ui.places import Place
 from ui.results import Results
-from ui.views import NOTICE, count, decimal, link, notice, percent, signed
+from ui.results_head import results_head
+from ui.views import decimal, link, notice
 
-HIGHEST_FPR = 0.2  # of the slider
 TRUTH_WORDS = {"normal": "labelled healthy", "sick": "labelled sick"}
 
 
 def draw_results(results: Results) -> str:
     """All cards, with what is needed to read them above and all figures below."""
-    looks, model = results.looks, results.model
-    healthy = results.healthy.get(results.score, ())
+    looks = results.looks
     cards = "".join(
-        card(look, index, model.validation_images) if isinstance(look, Look) else error_card(look)
+        card(look, index, results.model.validation_images)
+        if isinstance(look, Look)
+        else error_card(look)
         for index, look in enumerate(looks)
     )
-    seen = [look for look in looks if isinstance(look, Look)]
-    head = f'<header class="summary"><p>{summary(seen, len(looks))}</p>{_context(model)}</header>'
-    if not seen:
-        return f'<div class="results">{head}<div class="cards">{cards}</div></div>'
-    bar = legend(seen[0].detection.pixel_threshold)
-    return (
-        f'<div class="results">{head}{tray(seen[0].detection.target_fpr, healthy)}{bar}'
-        f'<div class="cards">{cards}</div>{score_table(looks)}</div>'
-    )
-
-
-def tray(target_fpr: float, healthy: Sequence[float]) -> str:
-    """What acts on all cards at once, in the browser: accepted false alarms, order, choice.
-
-    healthy: the scores of healthy validation images, ascending; the highest of them are the
-    thresholds of each target (see `Calibration.threshold`).
-    """
-    reachable = math.floor(HIGHEST_FPR * (len(healthy) + 1) + 1e-9)
-    thresholds = ",".join(f"{score:.6g}" for score in list(healthy)[::-1][:reachable])
-    orders = {"given": "As given", "unusual": "Most unusual first", "name": "Name"}
-    shown = {"all": "All", "unusual": "Unusual", "usual": "Healthy range", "failed": "Not read"}
-    percents = 100 * target_fpr
-    return (
-        f'<div class="tray" data-healthy="{len(healthy)}" data-thresholds="{thresholds}">'
-        f'<label class="fpr" title="{FALSE_ALARMS}">Accepted false alarms '
-        f'<input type="range" id="target-fpr" min="1" max="{100 * HIGHEST_FPR:g}" step="0.5" '
-        f'value="{percents:g}"><output>{percents:g} %</output></label>'
-        f'<label>Order <select id="card-order">{_options(orders)}</select></label>'
-        f'<label>Show <select id="card-filter">{_options(shown)}</select></label></div>'
-    )
-
-
-def summary(seen: Sequence[Look], total: int) -> str:
-    """ "3 images: 1 unusual, 2 within the healthy range"."""
-    chests = [look.detection for look in seen if look.detection.is_chest]
-    unusual = sum(detection.unusual for detection in chests)
-    parts = [
-        f'<b class="count-unusual">{unusual}</b> unusual',
-        f'<b class="count-usual">{len(chests) - unusual}</b> within the healthy range',
-    ]
-    if len(chests) < len(seen):
-        parts.append(f"<b>{len(seen) - len(chests)}</b> that look like no chest X-ray")
-    if len(seen) < total:
-        parts.append(f"<b>{total - len(seen)}</b> could not be read")
-    return f"{count(total, 'image')}: " + ", ".join(parts)
-
-
-def _options(words: dict[str, str]) -> str:
-    return "".join(f'<option value="{value}">{word}</option>' for value, word in words.items())
+    table = score_table(looks) if any(isinstance(look, Look) for look in looks) else ""
+    head = results_head(results)
+    return f'<div class="results">{head}<div class="cards">{cards}</div>{table}</div>'
 
 
 def card(look: Look, index: int, validation_images: int) -> str:
@@ -101,7 +53,7 @@ def card(look: Look, index: int, validation_images: int) -> str:
         for caption, meaning, pixels in pictures
     )
     style = "unusual" if detection.unusual else "usual"
-    judged = f'data-p="{detection.p_value:.6f}" '
+    judged = f'data-p="{detection.p_value:.6f}" data-truth="{look.truth or ""}" '
     if detection.warning:
         style, judged = "failed", ""  # no verdict, whatever the accepted share of false alarms
     return (
@@ -143,21 +95,6 @@ def rarity(p_value: float, validation_images: int) -> str:
         return f"Less unusual than all {validation_images:,} healthy validation images"
     share = 100 * below / validation_images
     return f"More unusual than {share:.1f} % of healthy validation images"
-
-
-@lru_cache(maxsize=4)
-def legend(pixel_threshold: float) -> str:
-    """The colours of the heatmap, with their unit."""
-    marks = "".join(
-        f"<span>{signed(mark, 0)}</span>" for mark in (-SCALE, -SCALE / 2, 0, SCALE / 2, SCALE)
-    )
-    bar = to_uri(colour_bar(512, 10, pixel_threshold))
-    return (
-        f'<div class="legend" title="{Z_SCORE}" tabindex="0"><p><span>Darker than healthy</span>'
-        "<span>z-score of the difference</span><span>Brighter than healthy</span></p>"
-        f'<img src="{bar}" alt="colour bar from blue over gray to yellow">'
-        f'<p class="marks">{marks}</p></div>'
-    )
 
 
 def score_table(looks: Sequence[Look | Unreadable]) -> str:
@@ -248,17 +185,3 @@ def _row(look: Look, index: int) -> str:
         f'<td class="number">{detection.p_value:.4f}</td>'
         f"<td>{TRUTH_WORDS[look.truth] if look.truth else '–'}</td></tr>"
     )
-
-
-def _context(model: ModelView) -> str:
-    """The model that said so: no verdict without it."""
-    if math.isfinite(model.threshold):
-        rule = (
-            f'threshold <span class="threshold">{decimal(model.threshold)}</span>, which '
-            f'<span class="target">{percent(model.target_fpr)}</span> of healthy images exceed '
-            "by mistake"
-        )
-    else:
-        rule = "too few healthy validation images for a threshold: nothing is called unusual"
-    run = link(Place("runs", model.run), model.run)
-    return f'<p class="context">Model {run}, {rule}. {NOTICE}.</p>'

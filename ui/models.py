@@ -56,7 +56,8 @@ class ActiveModel:
             if self._stamp != self._stamp_on_disk():
                 self._load()
         if self._detector is None:
-            raise CheckpointError(self._view.message or "there is no model yet: train one first")
+            none = "there is no model yet: train one first, or wait for the one in training"
+            raise CheckpointError(self._view.message or none)
         return self._detector
 
     def look(self) -> ModelView:

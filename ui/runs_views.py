@@ -127,7 +127,7 @@ def heading(row: Row) -> str:
     return (
         f'<header class="run-head"><h2 class="hidden-heading">{escape(job.name)}</h2>'
         f'{badge(job)}{use}<p class="meta">{kind}{on}, queued {moment(job.created)}, {ran} '
-        f"{duration(job.seconds)}{again}</p>{error}</header>"
+        f"{duration(job.seconds)}, id {escape(job.id)}{again}</p>{error}</header>"
     )
 
 

@@ -9,13 +9,14 @@ from html import escape
 
 from medvae.engine.overlay import DIFFERENCE_SCALE, difference_layer, heat_layer
 from ui.contours import contours
-from ui.detect_views import TRUTH_WORDS, legend, rarity
+from ui.detect_views import TRUTH_WORDS, rarity
 from ui.looking import Look
 from ui.meanings import ABOVE_HEALTHY, DISTANCE, SCORES
 from ui.neighbours import Alike
 from ui.pictures import layer_uri, to_uri
 from ui.plots import Title, histogram
 from ui.results import Results
+from ui.results_head import legend
 from ui.views import NOTICE, decimal, panel, signed
 
 MOST_REGIONS = 5

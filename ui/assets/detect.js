@@ -14,9 +14,11 @@
     document.querySelectorAll("#results .target").forEach((each) => { each.textContent = `${+(100 * fpr()).toFixed(1)} %`; });
     tray().querySelector("output").textContent = `${+(100 * fpr()).toFixed(1)} %`;
     const counts = { true: 0, false: 0 };
+    const called = { sick: 0, normal: 0 };
     for (const card of cards().filter((each) => each.dataset.p)) {
       const unusual = Number(card.dataset.p) <= fpr();
       counts[unusual] += 1;
+      called[card.dataset.truth] += unusual;
       card.classList.toggle("unusual", unusual);
       card.classList.toggle("usual", !unusual);
       const verdict = unusual ? "Unusual" : "Within the healthy range";
@@ -27,6 +29,7 @@
     }
     document.querySelector("#results .count-unusual").textContent = counts.true;
     document.querySelector("#results .count-usual").textContent = counts.false;
+    document.querySelectorAll("[data-called]").forEach((each) => { each.textContent = called[each.dataset.called]; });
   }
 
   function arrange() {
