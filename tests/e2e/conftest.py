@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, get_args
 
 import pytest
 from PIL import Image
@@ -25,6 +26,13 @@ from medvae.workspace import PROJECT, Workspace
 
 PATIENCE = 60_000  # milliseconds, for anything that trains; a busy machine takes long
 expect.set_options(timeout=PATIENCE)
+
+Scheme = Literal["dark", "light"]
+LOOKS: dict[str, tuple[int, Scheme]] = {
+    f"{name} {scheme}": (width, scheme)
+    for name, width in (("wide", 1440), ("narrow", 390))
+    for scheme in get_args(Scheme)
+}
 
 
 @dataclass
@@ -156,16 +164,33 @@ def complaints() -> Complaints:
 
 
 @pytest.fixture
-def page(browser: Browser, site: Site, complaints: Complaints) -> Iterator[Page]:
-    """A tab on the site; the test fails afterwards if the browser had anything to complain of."""
-    context = browser.new_context(viewport={"width": 1440, "height": 1000})
+def look(request: pytest.FixtureRequest) -> str:
+    """How the page is looked at, unless a test is marked otherwise: see `seen`."""
+    return str(getattr(request, "param", "wide light"))
+
+
+def seen(*looks: str) -> pytest.MarkDecorator:
+    """Marks a test to be run in each of these LOOKS."""
+    return pytest.mark.parametrize("look", looks, indirect=True)
+
+
+@pytest.fixture
+def page(browser: Browser, site: Site, complaints: Complaints, look: str) -> Iterator[Page]:
+    """A tab on the site; the test fails afterwards if the browser had anything to complain of.
+
+    Nor may the page be wider than its screen.
+    """
+    width, scheme = LOOKS[look]
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     opened = context.new_page()
     opened.set_default_timeout(PATIENCE)
     opened.on("dialog", lambda dialog: dialog.accept())
     watch(opened, site, complaints)
     yield opened
+    overflow = opened.evaluate("document.documentElement.scrollWidth - window.innerWidth")
     context.close()
     assert complaints == Complaints()
+    assert overflow <= 0
 
 
 def watch(page: Page, site: Site, complaints: Complaints) -> None:

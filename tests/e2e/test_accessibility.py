@@ -82,3 +82,32 @@ def test_the_keyboard_alone_opens_and_closes_an_image(page: Page, site: Site, mo
     expect(page.locator("#viewer dialog")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.locator("#viewer dialog")).to_be_hidden()
+
+
+# What one can act on, numbered; of radio buttons with one name, the chosen one stands for all.
+NUMBER_ALL = """() => {
+    const all = document.querySelectorAll("button, a[href], input, select, textarea, summary");
+    const open = [...all].filter((each) => each.checkVisibility({ visibilityProperty: true })
+        && !each.disabled && each.type !== "file" && each.tabIndex >= 0
+        && !(each.type === "radio" && !each.checked) && each.getClientRects().length);
+    open.forEach((each, n) => each.dataset.number = n);
+    return open.map((each) => each.outerHTML.slice(0, 120));
+}"""
+NUMBER_OF_FOCUSED = "() => document.activeElement?.dataset.number ?? null"
+
+
+def test_the_keyboard_alone_reaches_everything_on_every_tab(
+    page: Page, site: Site, model: str
+) -> None:
+    for tab, sign in SIGNS.items():
+        page.goto(f"{site.url}?tab={tab}&run={model}")
+        expect(page.locator(sign).first).to_be_visible()
+        page.wait_for_timeout(300)
+        every = page.evaluate(NUMBER_ALL)
+        reached = set()
+        for _ in range(3 * len(every)):
+            page.keyboard.press("Tab")
+            reached.add(page.evaluate(NUMBER_OF_FOCUSED))
+            if len(reached - {None}) == len(every):
+                break
+        assert [html for n, html in enumerate(every) if str(n) not in reached] == [], tab

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from tests.e2e.conftest import Site
+from tests.e2e.conftest import Site, seen
 
 
+@seen("narrow dark")
 def test_a_folder_is_imported_and_its_audit_is_green_after_a_reload_too(
     page: Page, site: Site, chest_folder: Path
 ) -> None:

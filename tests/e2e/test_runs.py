@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from jobs.service import JobService
 from medvae.workspace import Workspace
-from tests.e2e.conftest import Site, ended, tiny
+from tests.e2e.conftest import Site, ended, seen, tiny
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +22,7 @@ def pair(service: JobService, site: Site, model: str) -> Iterator[tuple[str, str
         service.delete(run)
 
 
+@seen("wide light", "narrow dark")
 def test_two_runs_are_picked_in_the_table_and_the_url_shows_them_again(
     page: Page, site: Site, pair: tuple[str, str]
 ) -> None:
@@ -42,6 +43,7 @@ def test_two_runs_are_picked_in_the_table_and_the_url_shows_them_again(
     expect(compared.locator(".compared li")).to_have_count(2)
 
 
+@seen("wide dark")
 def test_a_run_is_renamed_found_and_its_settings_taken_over(
     page: Page, site: Site, service: JobService, pair: tuple[str, str]
 ) -> None:

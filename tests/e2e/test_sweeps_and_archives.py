@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from jobs.service import JobService
 from jobs.views import Status
-from tests.e2e.conftest import Site, tiny
+from tests.e2e.conftest import Site, seen, tiny
 from tests.small_archive import write_images, write_odd_files
 
 
@@ -35,6 +35,7 @@ def test_an_archive_is_scored_from_the_page_and_its_table_downloaded(
     assert download.value.suggested_filename == "scores.parquet"
 
 
+@seen("narrow light")
 def test_a_sweep_is_queued_watched_and_ranked(page: Page, site: Site, service: JobService) -> None:
     page.goto(f"{site.url}?tab=train")
     for name, value in (("epochs", 1), ("batch_size", 8)):
@@ -61,13 +62,21 @@ def test_a_sweep_is_queued_watched_and_ranked(page: Page, site: Site, service: J
     expect(page.locator("#run-head")).to_contain_text("Training")
 
 
-def test_a_waiting_run_is_moved_to_the_front(page: Page, site: Site, service: JobService) -> None:
+@seen("narrow dark")
+def test_a_waiting_run_is_moved_up_and_to_the_front(
+    page: Page, site: Site, service: JobService
+) -> None:
     long = service.submit(tiny(epochs=2000))
     deadline = time.monotonic() + 30
     while service.job(long).status is not Status.RUNNING and time.monotonic() < deadline:
         time.sleep(0.1)
-    _, last = service.submit(tiny(epochs=1)), service.submit(tiny(epochs=1))
+    first, second, last = (service.submit(tiny(epochs=1), name=f"Number {n}") for n in (1, 2, 3))
     page.goto(f"{site.url}?tab=runs&run={last}")
+    up = page.get_by_role("button", name="Move Number 2 up")
+    up.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("ol.line li").first).to_contain_text("Number 2")
+    assert [job.id for job in service.line()] == [second, first, last]
     page.get_by_role("button", name="Move to the front").click()
     deadline = time.monotonic() + 5
     while service.queue_position(last) != 1 and time.monotonic() < deadline:

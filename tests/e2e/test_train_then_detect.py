@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from jobs.service import JobService
 from jobs.views import Status
-from tests.e2e.conftest import Complaints, Site, tiny, watch
+from tests.e2e.conftest import Complaints, Site, seen, tiny, watch
 
 
 def test_a_bad_file_gets_a_message_and_does_not_lose_the_good_one(
@@ -31,6 +31,7 @@ def test_a_bad_file_gets_a_message_and_does_not_lose_the_good_one(
     assert not [path for path in left if path.stat().st_size > 0]
 
 
+@seen("narrow light")
 def test_sampled_test_images_show_their_truth_and_make_a_report_card(
     page: Page, site: Site, model: str
 ) -> None:
@@ -47,6 +48,7 @@ def test_sampled_test_images_show_their_truth_and_make_a_report_card(
     assert download.value.suggested_filename.startswith("report-card-")
 
 
+@seen("wide light", "narrow dark")
 def test_an_image_is_looked_at_closely_and_the_results_are_kept(
     page: Page, site: Site, model: str
 ) -> None:
@@ -87,6 +89,7 @@ def test_an_image_is_looked_at_closely_and_the_results_are_kept(
         assert saved.value.suggested_filename.startswith(name)
 
 
+@seen("narrow dark")
 def test_a_reload_and_a_second_tab_find_the_running_job_and_cancel_reaches_both(
     page: Page, site: Site, service: JobService, complaints: Complaints
 ) -> None:
@@ -119,6 +122,7 @@ def test_stop_and_keep_makes_a_model_of_what_was_learnt(
     expect(page.locator("#chips")).to_contain_text(job)
 
 
+@seen("narrow light")
 def test_a_killed_worker_is_replaced_and_the_run_goes_on(
     page: Page, site: Site, service: JobService
 ) -> None:
