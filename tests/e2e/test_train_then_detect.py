@@ -70,7 +70,7 @@ def test_an_image_is_looked_at_closely_and_the_results_are_kept(
     expect(viewer).to_be_visible()
     expect(viewer.locator(".likes img")).to_have_count(3)
     viewer.locator("#view-contours").uncheck()
-    expect(viewer.locator(".contours")).to_have_count(0)
+    expect(viewer.locator(".contours")).to_be_hidden()
     viewer.locator("#view-split").fill("40")
     viewer.locator("#view-map").select_option("difference")
     assert viewer.locator(".stage").get_attribute("style") == "--split: 40%;"
