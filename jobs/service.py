@@ -17,6 +17,7 @@ from jobs.sweeps import MOST_RUNS, SWEEP, SweepPlan, Trial, ranked, told
 from jobs.tasks import attach, recover
 from jobs.views import JobView, Status, WorkerView
 from medvae.config import Config
+from medvae.data.download import check_public_set
 from medvae.engine.attempts import MODEL, resume_points
 from medvae.engine.events import Event, Stop, from_record
 from medvae.engine.score_request import PLAN, ScoreRequest
@@ -75,6 +76,7 @@ class JobService:
 
     def submit_download(self, name: str) -> str:
         """Fetch a public data set (`PUBLIC_SETS`), then do as `submit_import`; returns the id."""
+        check_public_set(name)
         return self.submit(None, "import", name=f"Download of {name}", payload={"download": name})
 
     def submit_evaluation(self, run_id: str, data: str | None = None) -> str:

@@ -47,13 +47,18 @@ MEDMNIST = RemoteFile(
 )
 
 
+def check_public_set(name: str) -> None:
+    """Raises `DataError` for a name that is none of PUBLIC_SETS."""
+    if name not in PUBLIC_SETS:
+        raise DataError(f"{name!r}: no public data set; expected {' or '.join(PUBLIC_SETS)}")
+
+
 def fetch_public_set(name: str, folder: Path, on_progress: OnProgress) -> Path:
     """One of PUBLIC_SETS; `folder` is for those without a cache of their own. Raises `DataError`.
 
     Kaggle's client does not tell how far it is.
     """
-    if name not in PUBLIC_SETS:
-        raise DataError(f"{name!r}: no public data set; expected {' or '.join(PUBLIC_SETS)}")
+    check_public_set(name)
     return download_kaggle() if name == "kaggle" else download(MEDMNIST, folder, on_progress)
 
 
