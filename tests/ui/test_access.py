@@ -102,7 +102,7 @@ def test_every_handler_either_only_shows_or_asks_for_a_role(site: Site) -> None:
             roles[name_of(function.fn)] = role_of(function.fn)
     shows = {name for name, role in roles.items() if role is None}
     for name in shows - READS:
-        assert name.startswith(("refresh_", "follow_", "show_runs", "show_data")), (
+        assert name.startswith(("refresh_", "follow_", "show_runs", "show_name", "show_data")), (
             f"{name} needs @allowed"
         )
     assert {name for name, role in roles.items() if role == "viewer"} == {
