@@ -41,7 +41,7 @@ EPOCHS = 500
 IDLE = 30.0  # seconds
 PATIENCE = 120_000  # milliseconds
 ALL_SHOWN = """(count) => {
-    const images = [...document.querySelectorAll("#results .card img")];
+    const images = [...document.querySelectorAll("#results .results:not([data-old]) .card img")];
     return images.length === 3 * count && images.every((image) => image.complete);
 }"""
 # From the event to the frame that shows the new verdicts.
@@ -88,7 +88,7 @@ def page_interactive(context: BrowserContext, url: str, turn: int) -> float:
 
 def files_to_heatmaps(page: Page, files: list[Path], turn: int) -> float:
     """From the drop to every picture of every card drawn."""
-    page.evaluate("document.querySelector('#results').firstElementChild.replaceChildren()")
+    page.evaluate("document.querySelector('#results .results')?.setAttribute('data-old', '')")
     began = time.perf_counter()
     page.locator("#upload input[type=file]").set_input_files(files)
     page.wait_for_function(ALL_SHOWN, arg=len(files), polling=20, timeout=PATIENCE)

@@ -17,12 +17,13 @@ import urllib.request
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 PROJECT = Path(__file__).resolve().parent.parent
 IMAGES = PROJECT / "docs" / "images"
 TOUR_WIDTH = 1080
 WIDE = {"width": 1440, "height": 1000}
+NARROW = {"width": 390, "height": 844}
 expect.set_options(timeout=240_000)
 
 
@@ -38,10 +39,12 @@ def main() -> None:
             page = browser.new_context(viewport=WIDE, color_scheme="dark").new_page()  # type: ignore[arg-type]
             tour = Tour()
             walk(page, url, tour)
+            on_a_phone(browser, url)
             browser.close()
             tour.save(IMAGES / "tour.webp")
-            [card] = Path(home).glob("checkpoints/*/report_card.png")
-            shutil.copy(card, IMAGES / "report_card.png")
+            cards = Path(home).glob("checkpoints/*/report_card.png")
+            first = min(cards, key=lambda card: card.stat().st_mtime)
+            shutil.copy(first, IMAGES / "report_card.png")
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(30)
@@ -70,7 +73,7 @@ def walk(page: Page, url: str, tour: "Tour") -> None:
         page.locator("#target-fpr").fill(percents)
         tour.hold(page, 0.8)
     page.locator("#results .card.unusual .triptych").first.click()
-    expect(page.locator("#viewer dialog")).to_be_visible()
+    expect(page.locator("#viewer .likes img")).to_have_count(3)
     for split in ("100", "80", "60", "40", "62"):
         page.locator("#view-split").fill(split)
         tour.hold(page, 0.7)
@@ -83,7 +86,7 @@ def walk(page: Page, url: str, tour: "Tour") -> None:
     tour.hold(page, 3)
     page.get_by_role("link", name="Train with these settings").click()
     page.locator("#setting-loss-beta input").fill("4")
-    page.locator("#setting-training-epochs input").fill("12")
+    page.locator("#setting-training-epochs input").fill("6")
     page.get_by_role("button", name="Queue training").click()
     expect(page.locator("#run-status")).to_contain_text(re.compile("finished", re.I))
     page.goto(f"{url}?tab=runs")
@@ -95,6 +98,33 @@ def walk(page: Page, url: str, tour: "Tour") -> None:
     page.get_by_role("button", name="Draw phantoms").click()
     expect(page.locator("#set-details img")).to_have_count(4)
     shoot(page, "data")
+
+
+def on_a_phone(browser: Browser, url: str) -> None:
+    """Results and runs on a narrow screen, side by side in one picture."""
+    page = browser.new_context(viewport=NARROW, color_scheme="light", has_touch=True).new_page()  # type: ignore[arg-type]
+    page.goto(url)
+    page.get_by_role("button", name="Show test images").click()
+    expect(page.locator("#results .card")).to_have_count(6)
+    shots = []
+    for place in ("#results .cards", "#viewer dialog", "#runs-table"):
+        if place.startswith("#viewer"):
+            page.locator("#results .card.unusual .triptych").first.click()
+            expect(page.locator("#viewer .likes img")).to_have_count(3)
+        elif place == "#runs-table":
+            page.goto(f"{url}?tab=runs")
+        page.locator(place).wait_for()
+        page.locator(place).evaluate("(shown) => shown.scrollIntoView()")
+        page.wait_for_timeout(800)
+        with Image.open(io.BytesIO(page.screenshot())) as shot:
+            shots.append(shot.convert("RGB"))
+    gap = 24
+    width = sum(shot.width + gap for shot in shots) - gap
+    joined = Image.new("RGB", (width, shots[0].height), "white")
+    for n, shot in enumerate(shots):
+        joined.paste(shot, (n * (shot.width + gap), 0))
+    joined.save(IMAGES / "phone.png")
+    print(f"wrote {IMAGES / 'phone.png'}", flush=True)
 
 
 def at_least(epoch: int) -> re.Pattern[str]:

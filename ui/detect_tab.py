@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from medvae.engine.detector import AnomalyDetector
 
 SHOWS_PROGRESS_FROM = 5  # images
-PERIOD = 3.0
+PERIOD = 5.0  # seconds between two looks at whether there is a model yet
 FORMATS = "DICOM, JPEG, PNG, TIFF (8 to 16 bit), WebP, BMP or a ZIP; several, or paste one."
 KINDS = [("Healthy", "normal"), ("Sick", "sick"), ("Both", "both")]
 
@@ -69,7 +69,7 @@ def build_detect_tab(context: Context, page: gr.Blocks, tab: gr.Tab) -> None:
                     seed = gr.Number(
                         0,
                         label="Seed",
-                        info="Another, other images.",
+                        info="Picks which.",
                         precision=0,
                         min_width=80,
                         elem_id="sample-seed",

@@ -18,7 +18,7 @@ from ui.plots import short
 from ui.theme import canvas
 from ui.views import NOTICE, clock, count, link, percent
 
-PERIOD = 3.0  # seconds between two looks
+PERIOD = 4.0  # seconds between two looks
 RESTART_SHOWN = 600.0  # seconds for which the page tells that the worker died
 STARTING = 20.0  # seconds that a worker may take to give its first sign of life
 

@@ -15,17 +15,19 @@
     tray().querySelector("output").textContent = `${+(100 * fpr()).toFixed(1)} %`;
     const counts = { true: 0, false: 0 };
     const called = { sick: 0, normal: 0 };
+    const rows = new Map([...document.querySelectorAll("#score-table tr[data-of]")].map((row) => [row.dataset.of, row]));
     for (const card of cards().filter((each) => each.dataset.p)) {
       const unusual = Number(card.dataset.p) <= fpr();
       counts[unusual] += 1;
       called[card.dataset.truth] += unusual;
+      if (card.classList.contains("unusual") === unusual) continue;
       card.classList.toggle("unusual", unusual);
       card.classList.toggle("usual", !unusual);
       const verdict = unusual ? "Unusual" : "Within the healthy range";
       card.querySelector(".verdict span").textContent = verdict;
       card.setAttribute("aria-label", `${card.dataset.name}: ${verdict}`);
-      const row = document.querySelector(`#score-table tr[data-of="${card.dataset.index}"] .row-verdict`);
-      if (row) row.textContent = unusual ? "unusual" : "within range";
+      const row = rows.get(card.dataset.index);
+      if (row) row.querySelector(".row-verdict").textContent = unusual ? "unusual" : "within range";
     }
     document.querySelector("#results .count-unusual").textContent = counts.true;
     document.querySelector("#results .count-usual").textContent = counts.false;
@@ -42,10 +44,10 @@
     const compare = (a, b) => (by(a) < by(b) ? -1 : by(a) > by(b) ? 1 : 0);
     const wanted = document.querySelector("#card-filter").value;
     const sorted = cards().sort(compare);
-    for (const card of sorted) {
-      card.hidden = wanted !== "all" && !card.classList.contains(wanted);
-      card.parentElement.append(card);
-    }
+    const now = cards();
+    const moved = sorted.some((card, n) => card !== now[n]);
+    if (moved) sorted[0].parentElement.append(...sorted);
+    for (const card of sorted) card.hidden = wanted !== "all" && !card.classList.contains(wanted);
   }
 
   const dialog = () => document.querySelector("#viewer dialog");
