@@ -38,6 +38,7 @@ TURNS, WARM_UP = 10, 2
 MODEL = ("data.phantoms=200", "training.epochs=1")
 MANY = 100  # images in one go
 EPOCHS = 500
+TABS = 10  # of one browser
 IDLE = 30.0  # seconds
 PATIENCE = 120_000  # milliseconds
 ALL_SHOWN = """(count) => {
@@ -195,6 +196,12 @@ def measure(home: Path, url: str, pid: int) -> list[Figure]:
         )
         context = browser.new_context(viewport={"width": 1440, "height": 1000})
         opening = median(partial(page_interactive, context, url))
+        others = [context.new_page() for _ in range(TABS - 1)]
+        for other in others:
+            other.goto(url)
+        crowded = median(partial(page_interactive, context, url))
+        for other in others:
+            other.close()
         page = context.new_page()
         page.goto(url)
         expect(page.locator("#results .notice")).to_contain_text("Drop a chest X-ray")
@@ -205,6 +212,7 @@ def measure(home: Path, url: str, pid: int) -> list[Figure]:
         browser.close()
     return [
         Figure("page interactive", opening, 2.0),
+        Figure(f"the same with {TABS - 1} other tabs open", crowded, 2.0),
         Figure("one image dropped, heatmap shown", one, 0.7),
         Figure(f"{MANY} images dropped, all heatmaps shown", many, 8.0),
         Figure(f"slider moved, verdicts of {MANY} cards new", slider, 0.2),

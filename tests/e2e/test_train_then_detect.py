@@ -1,5 +1,6 @@
 """The main job in a real browser: train on the page, watch it, then look at a file of one's own."""
 
+import base64
 import os
 import re
 import signal
@@ -10,6 +11,15 @@ from playwright.sync_api import Page, expect
 from jobs.service import JobService
 from jobs.views import Status
 from tests.e2e.conftest import Complaints, Site, seen, tiny, watch
+
+
+# An image on the clipboard, as a browser hands it over.
+PASTE = """(text) => {
+    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    const clipboardData = new DataTransfer();
+    clipboardData.items.add(new File([bytes], "pasted.png", { type: "image/png" }));
+    document.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true }));
+}"""
 
 
 def test_a_bad_file_gets_a_message_and_does_not_lose_the_good_one(
@@ -23,6 +33,9 @@ def test_a_bad_file_gets_a_message_and_does_not_lose_the_good_one(
     failed = page.locator("#results .card.failed")
     expect(failed).to_contain_text("broken.jpg")
     expect(failed).to_contain_text("Could not be read")
+    page.evaluate(PASTE, base64.b64encode(phantom_file.read_bytes()).decode())
+    expect(page.locator("#results .card")).to_have_count(1)
+    expect(page.locator("#results .card")).to_contain_text("pasted.png")
     left = [
         path
         for path in (site.home / "data" / "uploads").rglob("*")
