@@ -12,7 +12,6 @@ from jobs.service import JobService
 from jobs.views import Status
 from tests.e2e.conftest import Complaints, Site, seen, tiny, watch
 
-
 # An image on the clipboard, as a browser hands it over.
 PASTE = """(text) => {
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
