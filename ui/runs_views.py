@@ -48,6 +48,12 @@ FIGURES = (
 )
 
 
+CHOOSE = (
+    "Choose one for its curves, figures, report card and files. <i>compare</i> then lays others "
+    "beside it."
+)
+
+
 @dataclass(frozen=True)
 class Row:
     """A job, with what it told, for the table."""
@@ -101,6 +107,7 @@ def runs_table(
     body = "".join(
         _row(row, row.job.id == chosen, row.job.id in nested, compare(row)) for row in listed
     )
+    hint = "" if chosen else f'<p class="meta hint">{CHOOSE}</p>'
     return (
         '<div class="panel scroll" tabindex="0" role="region" aria-label="Runs">'
         '<table class="runs" id="runs-table"><thead><tr>'
@@ -109,7 +116,7 @@ def runs_table(
         f'title="{BEST_LOSS}">Best validation loss</th>'
         f'<th class="number" title="{AUROC}">AUROC [95 %]</th>'
         '<th class="number">Duration</th><th>Queued</th><td></td>'
-        f"</tr></thead><tbody>{body}</tbody></table></div>"
+        f"</tr></thead><tbody>{body}</tbody></table></div>{hint}"
     )
 
 
