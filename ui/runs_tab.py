@@ -119,17 +119,18 @@ def _build_filter() -> tuple[list[Any], gr.UploadButton]:
 
 
 def _build_buttons() -> Buttons:
-    """By action, in the order of `Actions`, all but the last."""
+    """By action, in the order of `Actions`, all but the last; none is offered before a run is."""
+    hidden = partial(gr.Button, visible=False)
     with gr.Row(elem_classes="actions"):
         return {
-            "use": gr.Button("Use this model for Detect", variant="primary", elem_id="use-model"),
-            "keep": gr.Button("Stop and keep", elem_id="run-stop-keep"),
-            "resume": gr.Button("Resume", elem_id="run-resume"),
-            "retry": gr.Button("Retry from the start", elem_id="run-retry"),
-            "first": gr.Button("Move to the front", elem_id="run-first"),
-            "copy": gr.Button("Run again as a copy", elem_id="run-copy"),
-            "cancel": gr.Button("Cancel run", elem_id="run-cancel"),
-            "delete": gr.Button("Delete", elem_id="run-delete"),
+            "use": hidden("Use this model for Detect", variant="primary", elem_id="use-model"),
+            "keep": hidden("Stop and keep", elem_id="run-stop-keep"),
+            "resume": hidden("Resume", elem_id="run-resume"),
+            "retry": hidden("Retry from the start", elem_id="run-retry"),
+            "first": hidden("Move to the front", elem_id="run-first"),
+            "copy": hidden("Run again as a copy", elem_id="run-copy"),
+            "cancel": hidden("Cancel run", elem_id="run-cancel"),
+            "delete": hidden("Delete", elem_id="run-delete"),
         }
 
 
