@@ -1,21 +1,18 @@
 """The loop: it learns, tells what it does, stops when asked, and goes on as if it never had."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from medvae.device import Compute
 from medvae.engine import checkpoint
-from medvae.engine.detector import calibrate_model, load_model
+from medvae.engine.detector import load_model
 from medvae.engine.events import (
     CheckpointSaved,
     EpochEnded,
@@ -28,7 +25,6 @@ from medvae.engine.events import (
     ignore,
     never,
 )
-from medvae.engine.scores import View, measure
 from medvae.engine.trainer import FitResult, Trainer
 from medvae.errors import CheckpointError, MedVAEError
 from tests.engine.conftest import CPU, MakeTrainer, stop_after
@@ -347,79 +343,3 @@ def test_a_run_does_not_go_on_with_another_configuration(
     make_trainer().fit(ignore, stop_after(2, Stop.PAUSE))
     with pytest.raises(MedVAEError, match="another configuration"):
         make_trainer(**changes).fit(ignore, never)
-
-
-# --- What an Apple GPU cannot do ---------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class AppleLike(Compute):
-    """The CPU with the memory layout of an Apple GPU, and room for the images."""
-
-    @property
-    def channels_last(self) -> bool:
-        return Compute(torch.device("mps"), self.precision).channels_last
-
-    def resident_budget(self) -> int:
-        return 10**9
-
-
-class Watch(TorchDispatchMode):
-    """Notes every double and every tensor in channels-last order that an operation makes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.doubles: set[str] = set()
-        self.channels_last: set[str] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves((args, kwargs, result)):
-            if not isinstance(tensor, torch.Tensor):
-                continue
-            if tensor.dtype is torch.float64:
-                self.doubles.add(str(func))
-            if (
-                tensor.dim() == 4
-                and not tensor.is_contiguous()
-                and tensor.is_contiguous(memory_format=torch.channels_last)
-            ):
-                self.channels_last.add(str(func))
-        return result
-
-
-@contextmanager
-def watched() -> Iterator[Watch]:
-    with Watch() as watch:
-        yield watch
-
-
-@pytest.mark.parametrize("augment", [False, True])
-def test_no_double_and_no_channels_last_from_training_to_scores(
-    make_trainer: MakeTrainer, augment: bool
-) -> None:
-    compute = AppleLike(torch.device("cpu"), "fp32")
-    with watched() as watch:
-        trainer = make_trainer("run", compute, **{"training.augment": augment})
-        trainer.fit(ignore, stop_after(8, Stop.PAUSE))
-        trainer = make_trainer("run", compute, **{"training.augment": augment})
-        result = trainer.fit(ignore, never)
-        batches = list(trainer.loaders.validation.ordered())
-        calibration = calibrate_model(
-            trainer.config, result.best.weights, lambda: batches, lambda: batches, compute
-        )
-        model = load_model(trainer.config, result.best.weights, Path("weights"), compute)
-        with torch.inference_mode():
-            view = View(batches[0], model(batches[0]), calibration.healthy, 1.0)
-            measure(view)
-        calibration.z_map(view.images - view.output.reconstruction)
-    assert watch.doubles == set()
-    assert watch.channels_last == set()
-
-
-def test_the_watch_sees_what_it_watches_for(make_trainer: MakeTrainer) -> None:
-    with watched() as watch:
-        make_trainer().fit(ignore, stop_after(1, Stop.CANCEL))
-        torch.ones(2) * torch.ones(2, dtype=torch.float64)
-    assert watch.channels_last
-    assert watch.doubles
