@@ -49,10 +49,12 @@ class Job:
     preset: str = "reference"
     epochs: int = 20
     batch_size: int = 64
+    validation_fraction: float = 0.12
 
     def config(self) -> Config:
         changes = {
             "data.root": self.data,
+            "data.validation_fraction": self.validation_fraction,
             "training.epochs": self.epochs,
             "training.batch_size": self.batch_size,
         }
@@ -273,7 +275,7 @@ def measure(data: str | None, full_size: str | None, turns: int) -> dict[str, fl
     figures |= busy(Job(data, epochs=20 if on_gpu else 3, batch_size=job.batch_size))
     figures["default: share of a step for exams, %"] = exams(Job(data, "default"))
     if full_size:
-        figures |= _full_size(Job(full_size, epochs=60), turns)
+        figures |= _full_size(Job(full_size, epochs=60, validation_fraction=0.2), turns)
     return figures
 
 
