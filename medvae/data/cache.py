@@ -28,6 +28,7 @@ from medvae.data.catalog import (
 )
 from medvae.data.stores import Store
 from medvae.errors import DataError
+from medvae.limits import Limits
 from medvae.workspace import Workspace
 
 OnProgress = Callable[[int, int], None]
@@ -176,6 +177,7 @@ def _decoded(
 ) -> Iterator[_Decoded]:
     """Decode in threads (Pillow and hashlib release the lock), in order, a slice at a time."""
     old_pixels, old_rows = _previous_rows(folder, previous)
+    limits = Limits.current()
 
     def read(image: FoundImage) -> _Decoded:
         if previous is not None and previous.holds(image) and image.path in old_rows:
@@ -185,7 +187,7 @@ def _decoded(
         try:
             data = store.read(image.path)
             digest = hashlib.sha256(data).hexdigest()
-            return image, digest, transform.read_model_input(data, image.path, size), ""
+            return image, digest, transform.read_model_input(data, image.path, size, limits), ""
         except (DataError, OSError) as error:
             return image, digest, None, str(error)
 
