@@ -9,9 +9,11 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
+from medvae.data.augment import augment
+
 GAMMA = 0.45  # log units
 CURVE = 0.5  # share of an S-shaped curve that is mixed in, or taken out
-SHARPNESS = (-0.7, 1.0)  # share of the fine detail taken away; below zero it is strengthened
+SHARPNESS = (-1.5, 1.0)  # share of the fine detail taken away; below zero it is strengthened
 NOISE = 0.03  # largest standard deviation, gray levels of 1
 BORDER = 0.07  # widest collimator border, as a share of the side
 BORDERED = 0.25  # share of the images with black borders
@@ -41,9 +43,13 @@ def reacquire(
 
 
 def reacquired(batches: Iterable[Tensor], strength: float, seed: int = 0) -> Iterator[Tensor]:
-    """Batches (B, 1, S, S) as other machines would have taken them, the same in every call."""
-    for number, images in enumerate(batches):
-        generator = torch.Generator(images.device).manual_seed(seed + number)
+    """Batches (B, 1, S, S) as other machines and positions would have taken them.
+
+    The same in every call.
+    """
+    for number, still in enumerate(batches):
+        generator = torch.Generator(still.device).manual_seed(seed + number)
+        images = augment(still, generator) if strength else still
         draws = torch.rand((len(images), DRAWS), generator=generator, device=images.device)
         noise = torch.randn(images.shape, generator=generator, device=images.device)
         yield reacquire(images, images, draws, noise, strength)[0]

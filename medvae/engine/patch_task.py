@@ -2,17 +2,19 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from medvae.config import PatchConfig
 from medvae.data import acquisition, patches
 from medvae.data.acquisition import reacquire
+from medvae.data.augment import augment
 from medvae.data.chest_field import learn_chest_field, mean_image
 from medvae.data.loader import XRayLoader
 from medvae.data.patches import paste_patches
 
-DONORS = 512  # training images kept at hand as sources of patches
+DONORS = 512  # training images, of all the set, kept at hand as sources of patches
 
 
 class Exam(NamedTuple):
@@ -34,10 +36,17 @@ class PatchTask:
         self.config = config
         self.world = training.world
         self.field = learn_chest_field(mean_image(training.ordered())).to(device)
-        self.donors = training.dataset.take(slice(DONORS)).to(device)  # (N, 1, S, S) uint8
+        known = len(training.dataset)
+        chosen = np.linspace(0, known - 1, min(known, DONORS)).astype(np.int64)
+        self.donors = training.dataset.take(chosen).to(device)  # (N, 1, S, S) uint8
 
-    def set(self, images: Tensor, generator: torch.Generator, batch: int) -> Exam:
+    def set(
+        self, images: Tensor, generator: torch.Generator, batch: int, *, augmented: bool
+    ) -> Exam:
         """The exam of a batch, or of this process's share of `batch` images.
+
+        augmented: whether the images were. Donors then are too: that softens them a little, and
+        sharper patches would give themselves away.
 
         Every draw comes from the generator, and an image's exam from its own draws alone, so that
         a batch divided over processes sits the same exam as a whole one.
@@ -52,6 +61,8 @@ class PatchTask:
         mirrored = (own[:, 0] < 0.5).view(-1, 1, 1, 1)
         clean = torch.where(mirrored, images.flip(-1), images)
         donors = self.donors[(own[:, 1] * len(self.donors)).long()].float() / 255.0
+        if augmented:
+            donors = augment(donors, generator, batch, self.world.share(batch))
         pasted = paste_patches(clean, donors, self.field, own_patches, self.config)
         strength = self.config.reacquire
         seen, clean = reacquire(pasted.images, clean, own[:, 2:], self.world.part(noise), strength)

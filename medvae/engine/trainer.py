@@ -160,7 +160,9 @@ class Trainer:
             generator=generator,
             device=self.compute.device,
         )
-        exam = self.task.set(images, generator, batch) if self.task else None
+        exam = None
+        if self.task:
+            exam = self.task.set(images, generator, batch, augmented=train.augment)
         beta = self.learner.loss.beta_at(global_step / train.steps_per_epoch)
         return self.learner.step(images, exam, self.world.part(noise), beta, batch, global_step)
 
@@ -215,7 +217,9 @@ class Trainer:
         for index, batch in enumerate(self.loaders.validation.ordered()):
             images = self.world.part(batch)
             generator = self.loaders.validation.generator(index)  # the same exams in every epoch
-            exam = self.task.set(images, generator, len(batch)) if self.task else None
+            exam = None
+            if self.task:
+                exam = self.task.set(images, generator, len(batch), augmented=False)
             with self.compute.autocast():
                 output = model(exam.images if exam else images)
             sums += self.world.total(self.learner.judge(output, images, exam), len(images))
