@@ -68,8 +68,8 @@ class Calibration:
 def calibrate(views: Iterable[View], healthy: Healthy, layouts: Tensor) -> Calibration:
     """Distributions of the scores over validation views, and the common scale of evidence.
 
-    layouts: of the training images, see chest_gate.py. Of the validation images only the mean and
-    spread of each kind of evidence flow back into a score.
+    layouts: of the training images, see chest_gate.py. Of the validation images only the mean,
+    spread and weight of each kind of evidence flow back into a score.
     """
     collected: dict[str, list[Tensor]] = {}
     extremes, own_layouts = [], []

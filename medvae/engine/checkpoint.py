@@ -21,7 +21,7 @@ from medvae.limits import MB, Limits
 from medvae.workspace import Workspace
 
 FORMAT = "med-anomaly-vae"
-VERSION = 1
+VERSION = 2
 
 
 def save(path: Path, kind: str, content: dict[str, Any]) -> None:

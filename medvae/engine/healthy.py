@@ -6,7 +6,7 @@ that their scores stay exchangeable with those of healthy images to come.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,24 +35,35 @@ class MapStatistics:
         return (smoothed - self.mean.to(maps.device)) / self.spread.to(maps.device)
 
 
+class Share(NamedTuple):
+    """Mean and spread of a score among healthy images, and its weight in `combined`."""
+
+    mean: float
+    spread: float
+    weight: float
+
+
+CommonScale = dict[str, Share]
+
+
 @dataclass(frozen=True)
 class Healthy:
     """The chest field (S, S), the residual's statistics, and a Gaussian a kind of evidence.
 
-    `common_scale`: mean and spread of each score that `combined` is made of, over healthy
-    validation images; empty until calibration has measured them.
+    `common_scale`: how each score that `combined` is made of counts in it; empty until calibration
+    has measured that on healthy validation images.
     """
 
     field: Tensor
     residual: MapStatistics
     gaussians: dict[str, Gaussian]
-    common_scale: dict[str, tuple[float, float]]
+    common_scale: CommonScale
 
     def z_map(self, residual: Tensor) -> Tensor:
         """Signed z-scores of (B, 1, S, S) → (B, S, S), attenuated outside the chest field."""
         return self.residual.z(residual) * (OUTSIDE + (1 - OUTSIDE) * self.field.to(residual))
 
-    def with_scale(self, scale: dict[str, tuple[float, float]]) -> "Healthy":
+    def with_scale(self, scale: CommonScale) -> "Healthy":
         return replace(self, common_scale=scale)
 
     def to_content(self) -> dict[str, Any]:
@@ -61,7 +72,7 @@ class Healthy:
             "field": self.field,
             "residual": dict(self.residual.__dict__),
             "gaussians": {name: g.to_content() for name, g in self.gaussians.items()},
-            "common_scale": {name: list(pair) for name, pair in self.common_scale.items()},
+            "common_scale": {name: list(share) for name, share in self.common_scale.items()},
         }
 
     @classmethod
@@ -70,7 +81,7 @@ class Healthy:
             content["field"],
             MapStatistics(**content["residual"]),
             {name: Gaussian(**values) for name, values in content["gaussians"].items()},
-            {name: (mean, spread) for name, (mean, spread) in content["common_scale"].items()},
+            {name: Share(*values) for name, values in content["common_scale"].items()},
         )
 
 

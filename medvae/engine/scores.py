@@ -8,13 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from medvae.data.smoothing import smooth
 from medvae.engine.evidence import vectors
-from medvae.engine.healthy import Healthy
+from medvae.engine.healthy import CommonScale, Healthy, Share
 from medvae.model.loss import kl_divergence, squared_error
 from medvae.model.vae import VAEOutput
 
@@ -128,19 +129,30 @@ def measure(view: View) -> dict[str, Tensor]:
     return values
 
 
-def combine(values: dict[str, Tensor], scale: dict[str, tuple[float, float]]) -> Tensor:
-    """Mean over kinds of evidence of (score − healthy mean) / healthy spread: → (B,).
+def combine(values: dict[str, Tensor], scale: CommonScale) -> Tensor:
+    """Sum over kinds of evidence of weight · (score − healthy mean) / healthy spread: → (B,)."""
+    parts = [share.weight * (values[n] - share.mean) / share.spread for n, share in scale.items()]
+    return torch.stack(parts).sum(0)
 
-    Equal weights and no sign or weight learnt: nothing that a sick image could have decided.
+
+def common_scale(values: dict[str, Tensor]) -> CommonScale:
+    """How each kind of evidence counts, learnt from its (N,) scores of healthy images alone.
+
+    The weights, none below zero and one in sum, make the combined score vary as little as can be
+    among healthy images: what wavers from one healthy chest to the next says little, and what two
+    kinds say alike counts once. Markowitz, "Portfolio Selection" (1952); covariances by Ledoit and
+    Wolf (2004).
     """
-    parts = [(values[name] - mean) / spread for name, (mean, spread) in scale.items()]
-    return torch.stack(parts).mean(0)
+    from scipy.optimize import nnls  # late, as below: once a training
+    from sklearn.covariance import ledoit_wolf
 
-
-def common_scale(values: dict[str, Tensor]) -> dict[str, tuple[float, float]]:
-    """Mean and spread of each kind of evidence over healthy validation images."""
-    return {
-        name: (float(values[name].mean()), max(float(values[name].std()), 1e-6))
-        for name in COMBINED
-        if name in values
-    }
+    names = [name for name in COMBINED if name in values]
+    scores = torch.stack([values[name] for name in names], 1).double().numpy()  # (N, K)
+    means, spreads = scores.mean(0), scores.std(0).clip(1e-6)
+    covariance, _ = ledoit_wolf((scores - means) / spreads, assume_centered=True)
+    # With C = L L', the least w' C w of that kind is, up to its sum, the least |L' w − L⁻¹ 1|.
+    root = np.linalg.cholesky(covariance)
+    weights, _ = nnls(root.T, np.linalg.solve(root, np.ones(len(names))))
+    weights /= weights.sum()
+    shares = zip(means.tolist(), spreads.tolist(), weights.tolist(), strict=True)
+    return {name: Share(*share) for name, share in zip(names, shares, strict=True)}

@@ -14,7 +14,14 @@ from medvae.engine.calibration import Calibration
 from medvae.engine.detector import AnomalyDetector, calibrate_model
 from medvae.engine.gaussian import Gaussian
 from medvae.engine.labels import LABELS
-from medvae.engine.scores import COMBINED, DEFAULT_SCORE, NEED_PATCH_HEAD, SCORES
+from medvae.engine.scores import (
+    COMBINED,
+    DEFAULT_SCORE,
+    NEED_PATCH_HEAD,
+    SCORES,
+    combine,
+    common_scale,
+)
 from medvae.model.vae import VAE
 
 TINY = {"model.image_size": 32, "model.width": 4, "model.latent_size": 8}
@@ -53,13 +60,28 @@ def test_every_score_the_network_can_give_is_finite(patch_head):
     assert all(np.isfinite(values).all() for values in scores.values())
 
 
-def test_combined_is_the_mean_on_the_healthy_scale():
+def test_combined_is_the_weighted_sum_on_the_healthy_scale():
     detector = _detector(True)
     pixels = (torch.cat(list(_batches(3)))[:, 0] * 255).byte().numpy()
     scores = detector.score_inputs(pixels)
     scale = detector.calibration.healthy.common_scale
-    by_hand = np.mean([(scores[n] - scale[n][0]) / scale[n][1] for n in COMBINED], axis=0)
+    assert set(scale) == set(COMBINED)
+    by_hand = sum(s.weight * (scores[n] - s.mean) / s.spread for n, s in scale.items())
     assert np.allclose(scores[DEFAULT_SCORE], by_hand, atol=1e-4)
+
+
+def test_weights_make_healthy_images_as_alike_as_can_be():
+    draws = torch.randn((500, 3), generator=torch.Generator().manual_seed(0))
+    steady, shared = draws[:, 0], draws[:, 1]
+    values = {"residual": steady, "latent": shared, "features": shared + 0.1 * draws[:, 2]}
+    scale = common_scale({name: 5 + 2 * score for name, score in values.items()})
+    weights = {name: share.weight for name, share in scale.items()}
+    assert sum(weights.values()) == pytest.approx(1) and min(weights.values()) >= 0
+    # What two kinds say alike counts about once.
+    assert weights["residual"] == pytest.approx(0.5, abs=0.06)
+    combined = combine({name: 5 + 2 * score for name, score in values.items()}, scale)
+    plain = torch.stack([(score - score.mean()) / score.std() for score in values.values()]).mean(0)
+    assert float(combined.var()) < float(plain.var())
 
 
 def test_statistics_survive_a_checkpoint(tmp_path):
