@@ -4,12 +4,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ROTATION = 0.14  # radians, about 8 degrees
-ZOOM = 0.14  # share of the side
-ASPECT = 0.07  # share by which one axis is stretched and the other shrunk
-SHIFT = 0.1  # of half the side
+ROTATION = 0.1  # radians, about 6 degrees
+ZOOM = 0.1  # share of the side
+ASPECT = 0.05  # share by which an axis is stretched or shrunk
+SHIFT = 0.08  # of half the side
 GAMMA = 0.25  # in log units: exponents from 0.78 to 1.28
-DRAWS = 6  # random numbers an image
+DRAWS = 7  # random numbers an image
 
 
 def augment(
@@ -20,8 +20,9 @@ def augment(
 ) -> Tensor:
     """Move, turn, zoom, stretch and re-expose each image a little, on its own device.
 
-    images: (B, 1, S, S) in [0, 1]; the same shape and range come back. Images are not
-    mirrored: the heart belongs on one side. Where they are only a share of a batch, as of
+    images: (B, 1, S, S) in [0, 1]; the same shape and range come back. Beyond the old border it
+    goes on with the last pixels in one half of the images, and is black in the other, as scanners
+    leave it. Images are not mirrored: the heart belongs on one side. Where they are only a share of a batch, as of
     several processes, its draws are those that they would get as part of the whole.
     """
     count, device = len(images), images.device
@@ -37,4 +38,6 @@ def augment(
         align_corners=False,
     )
     moved = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    return moved.clamp(1e-4, 1.0).pow(torch.exp(GAMMA * draws[5]).view(count, 1, 1, 1))
+    beyond = (grid.abs() > 1).any(-1).unsqueeze(1) & (draws[6] < 0).view(count, 1, 1, 1)
+    exposed = moved.clamp(1e-4, 1.0).pow(torch.exp(GAMMA * draws[5]).view(count, 1, 1, 1))
+    return exposed.masked_fill(beyond, 0.0)
