@@ -22,8 +22,8 @@ def augment(
 
     images: (B, 1, S, S) in [0, 1]; the same shape and range come back. Beyond the old border it
     goes on with the last pixels in one half of the images, and is black in the other, as scanners
-    leave it. Images are not mirrored: the heart belongs on one side. Where they are only a share of a batch, as of
-    several processes, its draws are those that they would get as part of the whole.
+    leave it. Images are not mirrored: the heart belongs on one side. Where they are only a share
+    of a batch, as of several processes, its draws are those that they would get in the whole.
     """
     count, device = len(images), images.device
     drawn = torch.rand((DRAWS, batch or count), generator=generator, device=device) * 2 - 1

@@ -40,10 +40,16 @@ def test_images_of_one_batch_are_changed_differently() -> None:
 def test_a_chest_stays_the_same_chest_the_same_way_round() -> None:
     images = batch()
     changed = augment(images, drawn(4))
-    for image, moved in zip(images, changed, strict=True):
-        assert not torch.equal(image, moved)
-        assert correlation(image, moved) > 0.8
-        assert correlation(image, moved) > correlation(image.flip(-1), moved)
+    alike = [correlation(image, moved) for image, moved in zip(images, changed, strict=True)]
+    turned = [correlation(i.flip(-1), moved) for i, moved in zip(images, changed, strict=True)]
+    assert 0.6 < min(alike) and max(alike) < 1
+    assert np.mean(alike) > np.mean(turned) + 0.03
+
+
+def test_what_lies_beyond_the_border_is_black_in_half_of_the_images() -> None:
+    white = torch.ones(200, 1, 32, 32)
+    dark = (augment(white, drawn(6)) == 0).flatten(1).any(1)
+    assert 0.3 < float(dark.float().mean()) < 0.7
 
 
 def test_the_images_handed_in_are_not_changed() -> None:
