@@ -147,7 +147,7 @@ def common_scale(values: dict[str, Tensor]) -> CommonScale:
     from sklearn.covariance import ledoit_wolf
 
     names = [name for name in COMBINED if name in values]
-    scores = torch.stack([values[name] for name in names], 1).double().numpy()  # (N, K)
+    scores = np.stack([values[name].numpy() for name in names], 1).astype(np.float64)  # (N, K)
     means, spreads = scores.mean(0), scores.std(0).clip(1e-6)
     covariance, _ = ledoit_wolf((scores - means) / spreads, assume_centered=True)
     # With C = L L', the least w' C w of that kind is, up to its sum, the least |L' w − L⁻¹ 1|.
