@@ -220,7 +220,8 @@ def exams(job: Job, steps: int = 8) -> float:
     with freed_memory_kept(compute.device):
         for number in range(steps):
             begun = time.perf_counter()
-            exam = task.set(images, loaders.train.generator(number), len(images))
+            drawn = loaders.train.generator(number)
+            exam = task.set(images, drawn, len(images), augmented=True)
             compute.wait()
             set_at = time.perf_counter()
             learner.step(images, exam, noise, 1.0, len(images), number)
