@@ -39,19 +39,20 @@ def main() -> None:
             page = browser.new_context(viewport=WIDE, color_scheme="dark").new_page()  # type: ignore[arg-type]
             tour = Tour()
             walk(page, url, tour)
-            on_a_phone(browser, url)
-            browser.close()
             tour.save(IMAGES / "tour.webp")
-            cards = Path(home).glob("checkpoints/*/report_card.png")
-            first = min(cards, key=lambda card: card.stat().st_mtime)
-            shutil.copy(first, IMAGES / "report_card.png")
+            [card] = Path(home).glob("checkpoints/*/report_card.png")
+            shutil.copy(card, IMAGES / "report_card.png")
+            look_at_data(page, url)
+            on_a_phone(browser, url)
+            compare_runs(page, url)
+            browser.close()
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(30)
 
 
 def walk(page: Page, url: str, tour: "Tour") -> None:
-    """First start, training, detection, runs, data."""
+    """First start, training, detection, runs: what the tour shows."""
     page.goto(url)
     expect(page.get_by_role("tab", name="Detect")).to_be_visible()
     page.wait_for_timeout(3000)
@@ -84,10 +85,23 @@ def walk(page: Page, url: str, tour: "Tour") -> None:
     expect(page.locator("#run-figures")).to_contain_text("trivial baselines")
     shoot(page, "runs")
     tour.hold(page, 3)
+
+
+def look_at_data(page: Page, url: str) -> None:
+    page.goto(f"{url}?tab=data")
+    page.get_by_role("button", name="Draw phantoms").click()
+    expect(page.locator("#set-details img")).to_have_count(4)
+    shoot(page, "data")
+
+
+def compare_runs(page: Page, url: str) -> None:
+    """A second, shorter training, laid beside the first."""
+    page.goto(f"{url}?tab=runs")
+    page.locator("#runs-table a", has_text="Demo").click()
     page.get_by_role("link", name="Train with these settings").click()
     expect(page.locator("#setting-training-epochs input")).to_have_value("30")
     page.locator("#setting-loss-beta input").fill("4")
-    page.locator("#setting-training-epochs input").fill("6")
+    page.locator("#setting-training-epochs input").fill("2")
     page.get_by_role("button", name="Queue training").click()
     status = page.locator("#run-status .badge")
     expect(status).not_to_have_text("finished")  # the new one is shown
@@ -97,10 +111,6 @@ def walk(page: Page, url: str, tour: "Tour") -> None:
     page.get_by_role("link", name="compare").click()
     expect(page.locator("#comparison svg")).to_have_count(3)
     shoot(page, "compare")
-    page.goto(f"{url}?tab=data")
-    page.get_by_role("button", name="Draw phantoms").click()
-    expect(page.locator("#set-details img")).to_have_count(4)
-    shoot(page, "data")
 
 
 def on_a_phone(browser: Browser, url: str) -> None:
