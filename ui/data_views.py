@@ -83,9 +83,7 @@ def set_details(survey: Survey, folder: Path) -> str:
         f"{origin}, decoded at {survey.image_size} × "
         f"{survey.image_size}, looked through {moment(survey.made)}. To learn from it, "
         f"choose it as data set on the {link(Place('train'), 'Train tab')}.</p>"
-        f'<p class="meta" id="set-source">Layout: {escape(survey.layout)}. Source and licence: '
-        f"{escape(survey.source)}. Fingerprint of all contents: "
-        f"<code>{escape(survey.fingerprint[:16])}</code></p></header>"
+        f"{_source(survey)}</header>"
     )
     if survey.outdated:
         head += notice("The folder has changed", "Images were read anew since; import it again.")
@@ -93,6 +91,17 @@ def set_details(survey: Survey, folder: Path) -> str:
     return (
         f'<div class="details">{head}{audit_panel(survey.audit, survey.seed)}{_tiles(survey)}'
         f"{sides}{_pictures(folder)}{_set_aside(survey)}</div>"
+    )
+
+
+def _source(survey: Survey) -> str:
+    """Empty for a set that was imported before this was written down."""
+    if not survey.layout:
+        return ""
+    return (
+        f'<p class="meta" id="set-source">Layout: {escape(survey.layout)}. Source and licence: '
+        f"{escape(survey.source)}. Fingerprint of all contents: "
+        f"<code>{escape(survey.fingerprint[:16])}</code></p>"
     )
 
 
