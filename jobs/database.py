@@ -18,6 +18,7 @@ from jobs.schema import SCHEMA_VERSION, EventRow, Job, SchemaRow, WorkerRow
 from medvae.errors import JobError
 
 _OPENING_SECONDS = 10.0
+_LONGEST_PAUSE_MS = 4000  # inside a transaction
 _UPGRADE_LOCK = 7_046_029_254  # any constant that no other program locks on the same server
 _OUTAGES = (peewee.OperationalError, peewee.InterfaceError, MaxConnectionsExceeded)
 
@@ -114,6 +115,7 @@ def _pool(url: str) -> tuple[Any, peewee.SQL]:
         pool = PooledPostgresqlDatabase(
             f"postgresql://{rest}",
             prefer_psycopg3=True,
+            options=_options(f"postgresql://{rest}"),
             timeout=10,  # seconds to wait for a free connection of the pool
             connect_timeout=5,
             keepalives_idle=5,
@@ -125,6 +127,18 @@ def _pool(url: str) -> tuple[Any, peewee.SQL]:
         f"cannot use {_without_password(url)!r} as job table: expected sqlite:///FILE or "
         "postgresql://USER@HOST/NAME"
     )
+
+
+def _options(url: str) -> str:
+    """Those of the URL, and an end to transactions that nobody goes on with.
+
+    A worker that is cut off inside one would otherwise keep its job's row locked for hours, and
+    with it everybody who looks for jobs to recover.
+    """
+    from psycopg.conninfo import conninfo_to_dict
+
+    own = conninfo_to_dict(url).get("options") or ""
+    return f"{own} -c idle_in_transaction_session_timeout={_LONGEST_PAUSE_MS}".strip()
 
 
 def _sqlite(path: Path) -> Any:
