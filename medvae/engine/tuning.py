@@ -117,6 +117,8 @@ class Tuning:
         compute.wait()
         begun = time.perf_counter()
         while len(losses) < 2 or time.perf_counter() - begun < SECONDS:
+            if len(losses) == self._steps:  # the schedule of the learning rate ends there
+                break
             step()
         compute.wait()
         seconds = (time.perf_counter() - begun) / (len(losses) - 1)
