@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -191,6 +191,19 @@ def page(browser: Browser, site: Site, complaints: Complaints, look: str) -> Ite
     context.close()
     assert complaints == Complaints()
     assert overflow <= 0
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure tells what the page showed and what the browser complained of."""
+    report = yield
+    page = getattr(item, "funcargs", {}).get("page")
+    if call.when == "call" and report.failed and page is not None:
+        report.sections.append((f"the page at {page.url}", page.locator("body").aria_snapshot()))
+        report.sections.append(("complaints", str(item.funcargs.get("complaints"))))
+    return report
 
 
 def watch(page: Page, site: Site, complaints: Complaints) -> None:
