@@ -32,7 +32,7 @@ from medvae.limits import Limits
 from medvae.workspace import Workspace
 from ui.access import OPERATOR, Access, open_access
 from ui.api import build_api
-from ui.context import Context
+from ui.context import DETECTOR, Context
 from ui.data_tab import build_data_tab
 from ui.detect_tab import build_detect_tab
 from ui.gate import Gate
@@ -113,7 +113,20 @@ def build_app(context: Context) -> gr.Blocks:
         page.load(**route).then(None, **settle)
         page.load(None, js="medvae.restoreTheme")
         follow.click(**route).then(None, **settle)
+    _answer_at_once(page)
     return page
+
+
+def _answer_at_once(page: gr.Blocks) -> None:
+    """Let every event of the page but detection past Gradio's queue.
+
+    For queued events a browser opens a stream and closes it after the last of them. An event that
+    is queued in that moment is lost with the stream, and Gradio's page then reloads itself, with
+    all that was on it. The page asks something every second, so this happens.
+    """
+    for event in page.fns.values():
+        if event.api_visibility == "private" and event.concurrency_id != DETECTOR:
+            event.queue = False
 
 
 def go_to(query: str) -> tuple[gr.Tabs, str, str, str, str]:

@@ -22,6 +22,8 @@ from ui.models import ActiveModel
 from ui.neighbours import Neighbours
 from ui.results import RecentResults
 
+DETECTOR = "detector"  # Gradio's name for the line in which whoever wants the model waits
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
