@@ -16,7 +16,7 @@ from medvae.engine.attempts import MODEL
 from medvae.engine.events import Stop
 from medvae.errors import ConfigError, DataError
 from ui.access import allowed
-from ui.context import DETECTOR, Context, discarding, told
+from ui.context import Context, discarding, told
 from ui.looking import Look, Unreadable, look_at_files
 from ui.models import describe
 from ui.pictures import to_uri
@@ -58,7 +58,7 @@ def _endpoint(
         api_description=(handler.__doc__ or "").split("\n")[0],
         api_visibility="public",
         concurrency_limit=2,
-        concurrency_id=DETECTOR if handler is detect else None,
+        concurrency_id="detector" if handler is detect else None,
     )
 
 

@@ -32,7 +32,7 @@ from medvae.limits import Limits
 from medvae.workspace import Workspace
 from ui.access import OPERATOR, Access, open_access
 from ui.api import build_api
-from ui.context import DETECTOR, Context
+from ui.context import Context, tells
 from ui.data_tab import build_data_tab
 from ui.detect_tab import build_detect_tab
 from ui.gate import Gate
@@ -118,14 +118,14 @@ def build_app(context: Context) -> gr.Blocks:
 
 
 def _answer_at_once(page: gr.Blocks) -> None:
-    """Let every event of the page but detection past Gradio's queue.
+    """Let what only shows past Gradio's queue; what may fail with a message has to wait in it.
 
     For queued events a browser opens a stream and closes it after the last of them. An event that
     is queued in that moment is lost with the stream, and Gradio's page then reloads itself, with
-    all that was on it. The page asks something every second, so this happens.
+    all that was on it. The page asks something every second, so this happened.
     """
     for event in page.fns.values():
-        if event.api_visibility == "private" and event.concurrency_id != DETECTOR:
+        if event.api_visibility == "private" and not tells(event.fn):
             event.queue = False
 
 

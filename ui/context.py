@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -21,8 +21,6 @@ from ui.history import Histories
 from ui.models import ActiveModel
 from ui.neighbours import Neighbours
 from ui.results import RecentResults
-
-DETECTOR = "detector"  # Gradio's name for the line in which whoever wants the model waits
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -55,7 +53,15 @@ def told(handler: Callable[P, R]) -> Callable[P, R]:
         except MedVAEError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
+    with_message.tells = True  # type: ignore[attr-defined]
     return with_message
+
+
+def tells(handler: Callable[..., Any] | None) -> bool:
+    """Whether the handler, or what it was made of, is `told`."""
+    while isinstance(handler, partial):
+        handler = handler.func
+    return hasattr(handler, "tells")
 
 
 def patient(handler: Callable[P, R]) -> Callable[P, R | dict[str, Any]]:

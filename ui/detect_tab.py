@@ -12,7 +12,7 @@ from medvae.engine.score_request import ScoreRequest
 from medvae.errors import DataError, MedVAEError
 from ui import detect_views as views
 from ui.access import allowed
-from ui.context import DETECTOR, Context, patient, told
+from ui.context import Context, patient, told
 from ui.downloads import picture_zip, report_cards, score_csv
 from ui.looking import (
     MOST_IMAGES,
@@ -94,7 +94,7 @@ def build_detect_tab(context: Context, page: gr.Blocks, tab: gr.Tab) -> None:
 
     shown = [results, key, keep, card]
     private: dict[str, Any] = {"api_visibility": "private"}
-    look: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": DETECTOR} | private
+    look: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "detector"} | private
     into_view: dict[str, Any] = {"js": "medvae.showResults", "show_progress": "hidden"}
     files.upload(partial(show_files, context), files, [*shown, files], **look).success(
         None, **into_view
