@@ -78,9 +78,7 @@ def build_train_form(
     estimate = canvas(elem_id="estimate")
     components |= _build_advanced_settings(config, fields)
 
-    private: dict[str, Any] = {
-        "show_progress": "hidden", "queue": False, "api_visibility": "private"
-    }  # fmt: skip
+    private: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     data.change(lambda choice: gr.Textbox(visible=choice == OTHER), data, path, **private)
     ordered = [components[field.key] for field in fields]
     preset.input(apply_preset, preset, [preset, *ordered], **private)

@@ -128,7 +128,7 @@ def test_an_interval_is_as_wide_as_the_spread_of_repeated_tests(detector: Anomal
     values = [result.value for result in results]
     real = np.quantile(values, 0.975) - np.quantile(values, 0.025)
     told = np.median([result.high - result.low for result in results])
-    assert 0.7 < told / real < 1.5
+    assert 0.7 < told / real < 1.4
     held = np.mean([result.low <= np.mean(values) <= result.high for result in results])
     assert held > 0.85
 
