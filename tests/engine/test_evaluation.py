@@ -57,7 +57,7 @@ def drawn_scores(seed: int, images_a_patient: int = 1, count: int = 120) -> Scor
     rng = np.random.default_rng(seed)
     sick = np.arange(count) % 2 == 1
     patients = [f"{sick[i]}{i // (2 * images_a_patient)}" for i in range(count)]
-    shift = {patient: rng.normal() for patient in set(patients)}
+    shift = {patient: rng.normal() for patient in dict.fromkeys(patients)}
     scores = np.array([shift[p] for p in patients]) + sick * 1.0 + rng.normal(0, 0.1, count)
     names = [*LABELS, *BASELINES]
     values = {name: scores.astype(np.float32) for name in names}
