@@ -204,7 +204,7 @@ def measure(home: Path, url: str, pid: int) -> list[Figure]:
             other.close()
         page = context.new_page()
         page.goto(url)
-        expect(page.locator("#results .notice")).to_contain_text("Drop a chest X-ray")
+        expect(page.locator("#intro .notice")).to_contain_text("Drop a chest X-ray")
         one = median(partial(files_to_heatmaps, page, files[:1]))
         many = median(partial(files_to_heatmaps, page, files))
         slider = median(partial(slider_to_verdicts, page))

@@ -77,6 +77,7 @@ def build_detect_tab(context: Context, page: gr.Blocks, tab: gr.Tab) -> None:
             sample = gr.Button("Show test images", elem_id="sample")
             _build_archive(context)
         with gr.Column(scale=1, min_width=320, elem_id="looks"):
+            intro = canvas(elem_id="intro")  # hidden as soon as there are results
             results = canvas(elem_id="results")
             keep = gr.Row(elem_classes="actions", visible=False, elem_id="keep")
             with keep:
@@ -127,7 +128,7 @@ def build_detect_tab(context: Context, page: gr.Blocks, tab: gr.Tab) -> None:
         **quietly,
     ).success(None, js="medvae.placeNeighbours", show_progress="hidden")
     for moment in (page.load, tab.select, gr.Timer(PERIOD).tick):
-        moment(partial(refresh_intro, context), [key, seen], [results, seen], **quietly)
+        moment(partial(refresh_intro, context), seen, [intro, seen], **quietly)
 
 
 def _build_archive(context: Context) -> None:
@@ -256,10 +257,8 @@ def show_report_card(context: Context, key: str, asked: str) -> str:
 
 
 @patient
-def refresh_intro(context: Context, key: str, seen: str) -> Any:
-    """What an empty tab says, as long as there are no results on it."""
-    if key:
-        return gr.skip()
+def refresh_intro(context: Context, seen: str) -> Any:
+    """What the tab says as long as there are no results on it."""
     model = context.model.look()
     example = figure_uri(context.workspace.run_folder(model.run) / "report_card.png")
     training = _training(context) if model.status == "absent" else ""

@@ -193,6 +193,16 @@ def page(browser: Browser, site: Site, complaints: Complaints, look: str) -> Ite
     assert overflow <= 0
 
 
+def visit(page: Page, url: str) -> None:
+    """Open a place of the page, and wait until it takes input."""
+    page.goto(url)
+    wait_until_settled(page)
+
+
+def wait_until_settled(page: Page) -> None:
+    expect(page.locator("html[data-settled]")).to_be_attached()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]

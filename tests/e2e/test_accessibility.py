@@ -7,13 +7,13 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from jobs.service import JobService
-from tests.e2e.conftest import Site, ended, tiny
+from tests.e2e.conftest import Site, ended, tiny, visit
 
-SIGNS = {"detect": "#results .notice", "train": "#curves svg", "runs": "#run-records summary"}
+SIGNS = {"detect": "#intro .notice", "train": "#curves svg", "runs": "#run-records summary"}
 
 
 # What fades in has the contrast of fog until it is there.
-SETTLED = """() => !document.querySelector("#results .pending") && document.getAnimations().every(
+SETTLED = """() => !document.querySelector("#intro .pending") && document.getAnimations().every(
     each => each.playState !== "running" || each.effect.getComputedTiming().endTime === Infinity)"""
 
 
@@ -47,18 +47,18 @@ def test_no_tab_has_a_serious_violation(
     context = browser.new_context(viewport={"width": 1280, "height": 1000}, color_scheme=scheme)
     page = context.new_page()
     for tab, sign in SIGNS.items():
-        page.goto(f"{site.url}?tab={tab}&run={model}")
+        visit(page, f"{site.url}?tab={tab}&run={model}")
         expect(page.locator(sign).first).to_be_visible()
         assert faults(page) == [], tab
-    page.goto(f"{site.url}?tab=runs&run={model}&with={second}")
+    visit(page, f"{site.url}?tab=runs&run={model}&with={second}")
     expect(page.locator("#comparison svg")).to_have_count(3)
     page.get_by_role("button", name="Model card").click()
     page.get_by_role("button", name="Log and files").click()
     assert faults(page) == []
-    page.goto(f"{site.url}?tab=data")
+    visit(page, f"{site.url}?tab=data")
     expect(page.locator("#set-details img")).to_have_count(4)
     assert faults(page) == []
-    page.goto(site.url)
+    visit(page, site.url)
     page.get_by_role("button", name="Show test images").click()
     expect(page.locator("#results .card")).to_have_count(6)
     assert faults(page) == []
@@ -69,7 +69,7 @@ def test_no_tab_has_a_serious_violation(
 
 
 def test_the_keyboard_alone_opens_and_closes_an_image(page: Page, site: Site, model: str) -> None:
-    page.goto(site.url)
+    visit(page, site.url)
     button = page.get_by_role("button", name="Show test images")
     button.focus()
     page.keyboard.press("Enter")
@@ -100,7 +100,7 @@ def test_the_keyboard_alone_reaches_everything_on_every_tab(
     page: Page, site: Site, model: str
 ) -> None:
     for tab, sign in SIGNS.items():
-        page.goto(f"{site.url}?tab={tab}&run={model}")
+        visit(page, f"{site.url}?tab={tab}&run={model}")
         expect(page.locator(sign).first).to_be_visible()
         page.wait_for_timeout(300)
         every = page.evaluate(NUMBER_ALL)

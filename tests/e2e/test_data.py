@@ -5,14 +5,14 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from tests.e2e.conftest import Site, seen
+from tests.e2e.conftest import Site, seen, visit, wait_until_settled
 
 
 @seen("narrow dark")
 def test_a_folder_is_imported_and_its_audit_is_green_after_a_reload_too(
     page: Page, site: Site, chest_folder: Path
 ) -> None:
-    page.goto(f"{site.url}?tab=data")
+    visit(page, f"{site.url}?tab=data")
     page.get_by_label("Folder on this computer").fill(str(chest_folder))
     page.get_by_role("button", name="Import folder").click()
     page.locator("#import-status").get_by_role("link", name="See what is in it").click()
@@ -22,6 +22,7 @@ def test_a_folder_is_imported_and_its_audit_is_green_after_a_reload_too(
     expect(details.locator("img")).to_have_count(4)
     assert "tab=data&set=" in page.url
     page.reload()
+    wait_until_settled(page)
     expect(details.locator("img")).to_have_count(4)
 
 
@@ -29,7 +30,7 @@ def test_a_zip_is_uploaded_and_phantoms_are_drawn_until_stopped(
     page: Page, site: Site, chest_folder: Path, tmp_path: Path
 ) -> None:
     archive = shutil.make_archive(str(tmp_path / "uploaded"), "zip", chest_folder)
-    page.goto(f"{site.url}?tab=data")
+    visit(page, f"{site.url}?tab=data")
     page.locator("#import-archive input[type=file]").set_input_files(archive)
     expect(page.locator("#sets-table")).to_contain_text("uploaded")
     page.locator("#phantom-count input").fill("90000")

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from jobs.service import JobService
 from medvae.workspace import Workspace
-from tests.e2e.conftest import Site, free_port, start_site, stop_site, tiny
+from tests.e2e.conftest import Site, free_port, start_site, stop_site, tiny, visit
 
 TINY_FORM = {
     "training-epochs": "3",
@@ -38,10 +38,10 @@ def service(site: Site) -> Iterator[JobService]:
 
 
 def test_a_page_without_a_model_says_what_to_do(page: Page, site: Site) -> None:
-    page.goto(site.url)
-    expect(page.locator("#results")).to_contain_text("No model yet")
+    visit(page, site.url)
+    expect(page.locator("#intro")).to_contain_text("No model yet")
     expect(page.locator("#chips")).to_contain_text("Worker idle")
-    page.locator("#results").get_by_role("link", name="Train tab").click()
+    page.locator("#intro").get_by_role("link", name="Train tab").click()
     expect(page.locator("#run-status")).to_contain_text("Nothing has been trained yet")
     assert "tab=train" in page.url
 
@@ -49,7 +49,7 @@ def test_a_page_without_a_model_says_what_to_do(page: Page, site: Site) -> None:
 def test_a_new_user_trains_watches_and_sees_a_heatmap_of_an_uploaded_file(
     page: Page, site: Site, service: JobService, phantom_file: Path
 ) -> None:
-    page.goto(f"{site.url}?tab=train")
+    visit(page, f"{site.url}?tab=train")
     page.get_by_role("button", name="Advanced").click()
     for setting, value in TINY_FORM.items():
         page.locator(f"#setting-{setting} input").fill(value)
@@ -83,7 +83,7 @@ def test_an_open_page_goes_on_by_itself_when_the_server_was_restarted(
     with closing(JobService(Workspace(home))) as service:
         job = service.submit(tiny(epochs=5000))
     page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
-    page.goto(f"{first.url}?tab=train&run={job}")
+    visit(page, f"{first.url}?tab=train&run={job}")
     status = page.locator("#run-status")
     expect(status).to_contain_text(re.compile(r"Epoch \d+ of 5000"))
     first.process.kill()

@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from jobs.service import JobService
 from medvae.workspace import Workspace
-from tests.e2e.conftest import Site, ended, seen, tiny
+from tests.e2e.conftest import Site, ended, seen, tiny, visit, wait_until_settled
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def test_two_runs_are_picked_in_the_table_and_the_url_shows_them_again(
     page: Page, site: Site, pair: tuple[str, str]
 ) -> None:
     first, second = pair
-    page.goto(f"{site.url}?tab=runs&run={first}")
+    visit(page, f"{site.url}?tab=runs&run={first}")
     row = page.locator(f"#runs-table tr:has(a[href*='run={second}'])").first
     row.get_by_role("link", name="compare").click()
     compared = page.locator("#comparison")
@@ -35,6 +35,7 @@ def test_two_runs_are_picked_in_the_table_and_the_url_shows_them_again(
     expect(compared.locator("mark")).to_have_count(1)
     assert page.url.endswith(f"?tab=runs&run={first}&with={second}")
     page.reload()
+    wait_until_settled(page)
     expect(compared.locator(".compared li")).to_have_count(2)
     compared.get_by_role("link", name="remove").click()
     expect(page.locator("#run-figures")).to_contain_text("trivial baselines")
@@ -47,7 +48,7 @@ def test_two_runs_are_picked_in_the_table_and_the_url_shows_them_again(
 def test_a_run_is_renamed_found_and_its_settings_taken_over(
     page: Page, site: Site, service: JobService, pair: tuple[str, str]
 ) -> None:
-    page.goto(f"{site.url}?tab=runs&run={pair[1]}")
+    visit(page, f"{site.url}?tab=runs&run={pair[1]}")
     name = page.get_by_label("Name of this run")
     expect(name).to_have_value(pair[1])
     name.fill("The strict one")
@@ -60,6 +61,7 @@ def test_a_run_is_renamed_found_and_its_settings_taken_over(
     expect(page.locator("#setting-loss-beta input")).to_have_value("2")
     assert f"?tab=train&from={pair[1]}" in page.url
     page.reload()
+    wait_until_settled(page)
     expect(page.locator("#setting-loss-beta input")).to_have_value("2")
     expect(page.locator("#setting-training-epochs input")).to_have_value("1")
 
@@ -67,7 +69,7 @@ def test_a_run_is_renamed_found_and_its_settings_taken_over(
 def test_a_bundle_leaves_by_one_button_and_comes_back_by_another(
     page: Page, site: Site, service: JobService, pair: tuple[str, str], tmp_path: Path
 ) -> None:
-    page.goto(f"{site.url}?tab=runs&run={pair[0]}")
+    visit(page, f"{site.url}?tab=runs&run={pair[0]}")
     page.get_by_role("button", name="Model card").click()
     expect(page.locator("#run-card")).to_contain_text("not a medical device")
     page.get_by_role("button", name="Log and files").click()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e.conftest import PATIENCE, Complaints, Site, start_site, stop_site, watch
+from tests.e2e.conftest import PATIENCE, Complaints, Site, start_site, stop_site, visit, watch
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_a_viewer_sees_the_page_and_may_not_train(visitor: Page, closed_site: Si
     complaints = Complaints()
     watch(visitor, closed_site, complaints)
     expect(visitor.get_by_role("tab", name="Detect")).to_be_visible()
-    visitor.goto(f"{closed_site.url}?tab=train")
+    visit(visitor, f"{closed_site.url}?tab=train")
     visitor.locator("#queue-training").click()
     audit = closed_site.home / "data" / "state" / "audit.log"
     deadline = time.monotonic() + 10

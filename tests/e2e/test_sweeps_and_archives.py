@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from jobs.service import JobService
 from jobs.views import Status
-from tests.e2e.conftest import Site, seen, tiny
+from tests.e2e.conftest import Site, seen, tiny, visit
 from tests.small_archive import write_images, write_odd_files
 
 
@@ -17,7 +17,7 @@ def test_an_archive_is_scored_from_the_page_and_its_table_downloaded(
 ) -> None:
     write_images(tmp_path / "archive", 12)
     write_odd_files(tmp_path / "archive" / "odd")
-    page.goto(site.url)
+    visit(page, site.url)
     page.get_by_role("button", name="Score a whole archive").click()
     page.locator("#archive-source textarea, #archive-source input").fill(str(tmp_path / "archive"))
     page.get_by_role("button", name="Queue scoring").click()
@@ -37,7 +37,7 @@ def test_an_archive_is_scored_from_the_page_and_its_table_downloaded(
 
 @seen("narrow light")
 def test_a_sweep_is_queued_watched_and_ranked(page: Page, site: Site, service: JobService) -> None:
-    page.goto(f"{site.url}?tab=train")
+    visit(page, f"{site.url}?tab=train")
     for name, value in (("epochs", 1), ("batch_size", 8)):
         page.locator(f"#setting-training-{name} input").fill(str(value))
     page.locator("#setting-model-latent_size input").fill("8")
@@ -71,7 +71,7 @@ def test_a_waiting_run_is_moved_up_and_to_the_front(
     while service.job(long).status is not Status.RUNNING and time.monotonic() < deadline:
         time.sleep(0.1)
     first, second, last = (service.submit(tiny(epochs=1), name=f"Number {n}") for n in (1, 2, 3))
-    page.goto(f"{site.url}?tab=runs&run={last}")
+    visit(page, f"{site.url}?tab=runs&run={last}")
     up = page.get_by_role("button", name="Move Number 2 up")
     up.focus()
     page.keyboard.press("Enter")

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from jobs.service import JobService
 from jobs.views import Status
-from tests.e2e.conftest import Complaints, Site, seen, tiny, watch
+from tests.e2e.conftest import Complaints, Site, seen, tiny, visit, wait_until_settled, watch
 
 # An image on the clipboard, as a browser hands it over.
 PASTE = """(text) => {
@@ -26,7 +26,7 @@ def test_a_bad_file_gets_a_message_and_does_not_lose_the_good_one(
 ) -> None:
     bad = tmp_path / "broken.jpg"
     bad.write_bytes(b"\xff\xd8\xff\xe0 no image")
-    page.goto(site.url)
+    visit(page, site.url)
     page.locator("#upload input[type=file]").set_input_files([bad, phantom_file])
     expect(page.locator("#results .card")).to_have_count(2)
     failed = page.locator("#results .card.failed")
@@ -47,7 +47,7 @@ def test_a_bad_file_gets_a_message_and_does_not_lose_the_good_one(
 def test_sampled_test_images_show_their_truth_and_make_a_report_card(
     page: Page, site: Site, model: str
 ) -> None:
-    page.goto(site.url)
+    visit(page, site.url)
     page.get_by_label("How many").fill("2")
     page.get_by_role("button", name="Show test images").click()
     cards = page.locator("#results .card")
@@ -64,7 +64,7 @@ def test_sampled_test_images_show_their_truth_and_make_a_report_card(
 def test_an_image_is_looked_at_closely_and_the_results_are_kept(
     page: Page, site: Site, model: str
 ) -> None:
-    page.goto(site.url)
+    visit(page, site.url)
     page.get_by_role("button", name="Show test images").click()
     expect(page.locator("#results .card")).to_have_count(6)
     slider = page.locator("#target-fpr")
@@ -105,14 +105,15 @@ def test_a_reload_and_a_second_tab_find_the_running_job_and_cancel_reaches_both(
     page: Page, site: Site, service: JobService, complaints: Complaints
 ) -> None:
     job = service.submit(tiny(epochs=5000))
-    page.goto(f"{site.url}?tab=train&run={job}")
+    visit(page, f"{site.url}?tab=train&run={job}")
     status = page.locator("#run-status")
     expect(status).to_contain_text(re.compile(r"Epoch \d+ of 5000"))
     page.reload()
+    wait_until_settled(page)
     expect(status).to_contain_text(re.compile(r"Epoch \d+ of 5000"))
     second = page.context.new_page()
     watch(second, site, complaints)
-    second.goto(f"{site.url}?tab=train")
+    visit(second, f"{site.url}?tab=train")
     expect(second.locator("#run-status")).to_contain_text(re.compile(r"Epoch \d+ of 5000"))
     page.get_by_role("button", name="Cancel run").click()
     expect(status).to_contain_text("Cancelled after", timeout=6000)
@@ -124,10 +125,10 @@ def test_stop_and_keep_makes_a_model_of_what_was_learnt(
     page: Page, site: Site, service: JobService
 ) -> None:
     job = service.submit(tiny(epochs=5000))
-    page.goto(f"{site.url}?tab=train&run={job}")
+    visit(page, f"{site.url}?tab=train&run={job}")
     page.get_by_role("button", name="Stop and keep").click()
     expect(page.locator("#run-status")).to_contain_text("Stopped by hand and kept")
-    page.goto(f"{site.url}?tab=runs&run={job}")
+    visit(page, f"{site.url}?tab=runs&run={job}")
     page.get_by_role("button", name="Use this model for Detect").click()
     expect(page.locator("#run-head")).to_contain_text("used by Detect")
     expect(page.locator("#chips")).to_contain_text(job)
@@ -138,7 +139,7 @@ def test_a_killed_worker_is_replaced_and_the_run_goes_on(
     page: Page, site: Site, service: JobService
 ) -> None:
     job = service.submit(tiny(epochs=5000))
-    page.goto(f"{site.url}?tab=train&run={job}")
+    visit(page, f"{site.url}?tab=train&run={job}")
     status = page.locator("#run-status")
     expect(status).to_contain_text(re.compile(r"Epoch \d+ of"))
     [worker] = [worker for worker in service.workers() if worker.alive]

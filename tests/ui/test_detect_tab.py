@@ -179,13 +179,12 @@ def test_an_archive_is_queued_for_scoring(with_model: Context, tmp_path: Path) -
 
 
 def test_the_introduction_gives_way_to_results(context: Context) -> None:
-    text, token = refresh_intro(context, "", "")
+    text, token = refresh_intro(context, "")
     assert "No model yet" in text
-    assert refresh_intro(context, "", token) == gr.skip()
+    assert refresh_intro(context, token) == gr.skip()
     context.service.submit(Config())
-    text, _ = refresh_intro(context, "", token)
+    text, _ = refresh_intro(context, token)
     assert "being trained" in text
-    assert refresh_intro(context, "key of results", "") == gr.skip()
 
 
 def test_an_introduction_without_a_model_leads_to_training() -> None:

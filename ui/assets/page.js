@@ -27,7 +27,10 @@
   window.medvae = {
     query: () => (asked = location.search),
     // Who moved on while the server was still answering stays where they went.
-    settle: () => { if (location.search !== asked) follow(); },
+    settle: () => {
+      if (location.search !== asked) follow();
+      document.documentElement.dataset.settled = ""; // what is typed earlier may be lost
+    },
     origin: () => place().get("from") ?? "",
     show: (parts) => { change(parts); },
     go: (parts) => { if (change(parts)) follow(); },
