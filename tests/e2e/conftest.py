@@ -203,6 +203,15 @@ def wait_until_settled(page: Page) -> None:
     expect(page.locator("html[data-settled]")).to_be_attached()
 
 
+def unfold(page: Page, section: str) -> None:
+    """Open a section whose fields exist only from now on; Gradio empties them once more at first.
+
+    Nothing on the page tells when that is over. No person is as fast.
+    """
+    page.get_by_role("button", name=section).click()
+    page.wait_for_timeout(500)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]

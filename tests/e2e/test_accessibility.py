@@ -7,7 +7,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from jobs.service import JobService
-from tests.e2e.conftest import Site, ended, tiny, visit
+from tests.e2e.conftest import Site, ended, tiny, unfold, visit
 
 SIGNS = {"detect": "#intro .notice", "train": "#curves svg", "runs": "#run-records summary"}
 
@@ -53,7 +53,7 @@ def test_no_tab_has_a_serious_violation(
     visit(page, f"{site.url}?tab=runs&run={model}&with={second}")
     expect(page.locator("#comparison svg")).to_have_count(3)
     page.get_by_role("button", name="Model card").click()
-    page.get_by_role("button", name="Log and files").click()
+    unfold(page, "Log and files")
     assert faults(page) == []
     visit(page, f"{site.url}?tab=data")
     expect(page.locator("#set-details img")).to_have_count(4)

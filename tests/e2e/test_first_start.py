@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from jobs.service import JobService
 from medvae.workspace import Workspace
-from tests.e2e.conftest import Site, free_port, start_site, stop_site, tiny, visit
+from tests.e2e.conftest import Site, free_port, start_site, stop_site, tiny, unfold, visit
 
 TINY_FORM = {
     "training-epochs": "3",
@@ -50,7 +50,7 @@ def test_a_new_user_trains_watches_and_sees_a_heatmap_of_an_uploaded_file(
     page: Page, site: Site, service: JobService, phantom_file: Path
 ) -> None:
     visit(page, f"{site.url}?tab=train")
-    page.get_by_role("button", name="Advanced").click()
+    unfold(page, "Advanced")
     for setting, value in TINY_FORM.items():
         page.locator(f"#setting-{setting} input").fill(value)
     page.get_by_role("button", name="Queue training").click()

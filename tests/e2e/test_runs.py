@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from jobs.service import JobService
 from medvae.workspace import Workspace
-from tests.e2e.conftest import Site, ended, seen, tiny, visit, wait_until_settled
+from tests.e2e.conftest import Site, ended, seen, tiny, unfold, visit, wait_until_settled
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_a_bundle_leaves_by_one_button_and_comes_back_by_another(
     visit(page, f"{site.url}?tab=runs&run={pair[0]}")
     page.get_by_role("button", name="Model card").click()
     expect(page.locator("#run-card")).to_contain_text("not a medical device")
-    page.get_by_role("button", name="Log and files").click()
+    unfold(page, "Log and files")
     with page.expect_download() as download:
         page.get_by_role("button", name="Export bundle").click()
     assert download.value.suggested_filename == f"{pair[0]}.zip"

@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from jobs.service import JobService
 from jobs.views import Status
-from tests.e2e.conftest import Site, seen, tiny, visit
+from tests.e2e.conftest import Site, seen, tiny, unfold, visit
 from tests.small_archive import write_images, write_odd_files
 
 
@@ -18,13 +18,13 @@ def test_an_archive_is_scored_from_the_page_and_its_table_downloaded(
     write_images(tmp_path / "archive", 12)
     write_odd_files(tmp_path / "archive" / "odd")
     visit(page, site.url)
-    page.get_by_role("button", name="Score a whole archive").click()
+    unfold(page, "Score a whole archive")
     page.locator("#archive-source textarea, #archive-source input").fill(str(tmp_path / "archive"))
     page.get_by_role("button", name="Queue scoring").click()
     page.get_by_role("link", name="Watch it on the Runs tab").click()
     expect(page.locator("#run-figures")).to_contain_text("Not readable")
     expect(page.locator("#run-head")).to_contain_text("Scoring of an archive")
-    page.get_by_role("button", name="Log and files").click()
+    unfold(page, "Log and files")
     expect(page.locator("#run-log")).to_contain_text("(score), attempt")
     page.locator("#run-file input").click()
     page.get_by_role("option", name="scores.parquet").click()
@@ -41,7 +41,7 @@ def test_a_sweep_is_queued_watched_and_ranked(page: Page, site: Site, service: J
     for name, value in (("epochs", 1), ("batch_size", 8)):
         page.locator(f"#setting-training-{name} input").fill(str(value))
     page.locator("#setting-model-latent_size input").fill("8")
-    page.get_by_role("button", name="Advanced").click()
+    unfold(page, "Advanced")
     for name, value in (("data-phantoms", 60), ("model-image_size", 32), ("model-width", 4)):
         field = page.locator(f"#setting-{name} input")
         if field.get_attribute("type") == "number":
@@ -49,7 +49,7 @@ def test_a_sweep_is_queued_watched_and_ranked(page: Page, site: Site, service: J
         else:
             field.click()
             page.get_by_role("option", name=str(value), exact=True).click()
-    page.get_by_role("button", name="Try several values").click()
+    unfold(page, "Try several values")
     page.locator("#try-loss-beta input, #try-loss-beta textarea").fill("0.5, 2")
     page.get_by_role("button", name="Queue sweep").click()
     expect(page.locator("#run-status")).to_contain_text("Sweep of beta")
