@@ -41,6 +41,7 @@ EPOCHS = 500
 TABS = 10  # of one browser
 IDLE = 30.0  # seconds
 PATIENCE = 120_000  # milliseconds
+REST = 500  # milliseconds between two drops, as of a person: a drop empties the drop zone first
 ALL_SHOWN = """(count) => {
     const images = [...document.querySelectorAll("#results .results:not([data-old]) .card img")];
     return images.length === 3 * count && images.every((image) => image.complete);
@@ -87,12 +88,15 @@ def page_interactive(context: BrowserContext, url: str, turn: int) -> float:
     return seconds
 
 
-def files_to_heatmaps(page: Page, files: list[Path], turn: int) -> float:
-    """From the drop to every picture of every card drawn."""
+def files_to_heatmaps(page: Page, files: list[Path], number: int, turn: int) -> float:
+    """From the drop to every picture of every card drawn; other results in each turn."""
+    dropped = [files[(turn + index) % len(files)] for index in range(number)]
     page.evaluate("document.querySelector('#results .results')?.setAttribute('data-old', '')")
+    page.get_by_text("Click to Upload").wait_for()
+    page.wait_for_timeout(REST)
     began = time.perf_counter()
-    page.locator("#upload input[type=file]").set_input_files(files)
-    page.wait_for_function(ALL_SHOWN, arg=len(files), polling=20, timeout=PATIENCE)
+    page.locator("#upload input[type=file]").set_input_files(dropped)
+    page.wait_for_function(ALL_SHOWN, arg=number, polling=20, timeout=PATIENCE)
     return time.perf_counter() - began
 
 
@@ -204,9 +208,10 @@ def measure(home: Path, url: str, pid: int) -> list[Figure]:
             other.close()
         page = context.new_page()
         page.goto(url)
+        expect(page.locator("html[data-settled]")).to_be_attached()
         expect(page.locator("#intro .notice")).to_contain_text("Drop a chest X-ray")
-        one = median(partial(files_to_heatmaps, page, files[:1]))
-        many = median(partial(files_to_heatmaps, page, files))
+        one = median(partial(files_to_heatmaps, page, files, 1))
+        many = median(partial(files_to_heatmaps, page, files, MANY))
         slider = median(partial(slider_to_verdicts, page))
         idle = idle_share(page, url, pid)
         browser.close()
