@@ -53,19 +53,19 @@ def main() -> None:
 
 def walk(page: Page, url: str, tour: "Tour") -> None:
     """First start, training, detection, runs: what the tour shows."""
-    page.goto(url)
+    visit(page, url)
     expect(page.get_by_role("tab", name="Detect")).to_be_visible()
     page.wait_for_timeout(3000)
     shoot(page, "first_start")
     tour.hold(page, 2.5)
-    page.goto(f"{url}?tab=train")
+    visit(page, f"{url}?tab=train")
     for epoch in (3, 8, 14):
         expect(page.locator("#run-status")).to_contain_text(at_least(epoch))
         tour.hold(page, 1.2)
     shoot(page, "train")
     expect(page.locator("#run-status")).to_contain_text(re.compile("finished", re.I))
     tour.hold(page, 1.5)
-    page.goto(f"{url}?tab=detect")
+    visit(page, f"{url}?tab=detect")
     page.get_by_role("button", name="Show test images").click()
     expect(page.locator("#results .card")).to_have_count(6)
     shoot(page, "detect")
@@ -80,15 +80,21 @@ def walk(page: Page, url: str, tour: "Tour") -> None:
         tour.hold(page, 0.7)
     shoot(page, "viewer")
     tour.hold(page, 1.5)
-    page.goto(f"{url}?tab=runs")
+    visit(page, f"{url}?tab=runs")
     page.locator("#runs-table a").first.click()
     expect(page.locator("#run-figures")).to_contain_text("trivial baselines")
     shoot(page, "runs")
     tour.hold(page, 3)
 
 
+def visit(page: Page, url: str) -> None:
+    """Open a place of the page, and wait until it takes input."""
+    page.goto(url)
+    expect(page.locator("html[data-settled]")).to_be_attached()
+
+
 def look_at_data(page: Page, url: str) -> None:
-    page.goto(f"{url}?tab=data")
+    visit(page, f"{url}?tab=data")
     page.get_by_role("button", name="Draw phantoms").click()
     expect(page.locator("#set-details img")).to_have_count(4)
     shoot(page, "data")
@@ -96,7 +102,7 @@ def look_at_data(page: Page, url: str) -> None:
 
 def compare_runs(page: Page, url: str) -> None:
     """A second, shorter training, laid beside the first."""
-    page.goto(f"{url}?tab=runs")
+    visit(page, f"{url}?tab=runs")
     page.locator("#runs-table a", has_text="Demo").click()
     page.get_by_role("link", name="Train with these settings").click()
     expect(page.locator("#setting-training-epochs input")).to_have_value("30")
@@ -106,7 +112,7 @@ def compare_runs(page: Page, url: str) -> None:
     status = page.locator("#run-status .badge")
     expect(status).not_to_have_text("finished")  # the new one is shown
     expect(status).to_have_text("finished")
-    page.goto(f"{url}?tab=runs")
+    visit(page, f"{url}?tab=runs")
     page.locator("#runs-table a").first.click()
     page.get_by_role("link", name="compare").click()
     expect(page.locator("#comparison svg")).to_have_count(3)
@@ -116,7 +122,7 @@ def compare_runs(page: Page, url: str) -> None:
 def on_a_phone(browser: Browser, url: str) -> None:
     """Results and runs on a narrow screen, side by side in one picture."""
     page = browser.new_context(viewport=NARROW, color_scheme="light", has_touch=True).new_page()  # type: ignore[arg-type]
-    page.goto(url)
+    visit(page, url)
     page.get_by_role("button", name="Show test images").click()
     expect(page.locator("#results .card")).to_have_count(6)
     shots = []
@@ -125,7 +131,7 @@ def on_a_phone(browser: Browser, url: str) -> None:
             page.locator("#results .card.unusual .triptych").first.click()
             expect(page.locator("#viewer .likes img")).to_have_count(3)
         elif place == "#runs-table":
-            page.goto(f"{url}?tab=runs")
+            visit(page, f"{url}?tab=runs")
         page.locator(place).wait_for()
         page.locator(place).evaluate("(shown) => shown.scrollIntoView()")
         page.wait_for_timeout(800)
