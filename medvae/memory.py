@@ -1,4 +1,4 @@
-"""Freed memory stays with the process while it trains on a CPU.
+"""Freed memory stays with the process while it trains or scores an archive on a CPU.
 
 By its defaults glibc hands the memory of each large tensor back to the kernel, which clears it
 page by page when the next one asks: about ten thousand page faults a step of the reference model.

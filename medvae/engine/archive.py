@@ -26,6 +26,7 @@ from medvae.engine.read_ahead import ReadImage, read_ahead
 from medvae.engine.score_request import ScoreRequest
 from medvae.engine.scores import DEFAULT_SCORE
 from medvae.errors import DataError
+from medvae.memory import freed_memory_kept
 
 NOTICE = "Research use only. Not a medical device; not for diagnosis."
 
@@ -46,10 +47,11 @@ def score_shard(
         "model": f"{detector.card.run}@{archive.model_sha256[:12]}",
     }
     rows: list[dict[str, Any]] = []
-    for batch in read_ahead(archive.paths(number), detector.config.model.image_size, BATCH):
-        if (stop := should_stop()) is not None:
-            raise Stopped(stop)
-        rows += [{**row, **context} for row in _score(batch, detector, fpr)]
+    with freed_memory_kept(detector.compute.device):
+        for batch in read_ahead(archive.paths(number), detector.config.model.image_size, BATCH):
+            if (stop := should_stop()) is not None:
+                raise Stopped(stop)
+            rows += [{**row, **context} for row in _score(batch, detector, fpr)]
     schema = _schema(str(context["model"]))
     with writing(archive.result_file(number)) as partial, partial.open("wb") as file:
         pq.write_table(pa.Table.from_pylist(rows, schema), file)

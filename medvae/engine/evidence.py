@@ -39,7 +39,8 @@ def _features(stages: tuple[Tensor, ...], field: Tensor) -> Tensor:
     pooled = []
     for stage in stages:
         weight = F.adaptive_avg_pool2d(field[None, None], stage.shape[-1]).to(stage.device)
-        pooled.append((stage.float() * weight).sum((2, 3)) / weight.sum())
+        cells = stage.float().permute(0, 2, 3, 1).flatten(1, 2)  # (B, S², C), mostly no copy
+        pooled.append((weight.view(1, -1) @ cells).squeeze(1) / weight.sum())
     return torch.cat(pooled, 1)
 
 
@@ -56,7 +57,8 @@ def _bands(residual: Tensor, field: Tensor) -> Tensor:
     layers = [a - b for a, b in pairwise(steps)] + [steps[-1]]
     chest = field.to(residual.device)[None, None]
     weight = F.adaptive_avg_pool2d(chest, GRID).clamp_min(1e-3)
-    energy = F.adaptive_avg_pool2d(torch.cat(layers, 1).square() * chest, GRID) / weight
+    pooled = [F.adaptive_avg_pool2d(layer.square() * chest, GRID) for layer in layers]
+    energy = torch.cat(pooled, 1) / weight
     inside = _inside(field, GRID, share=0.15).to(residual.device)
     return (energy.flatten(2)[:, :, inside] + 1e-7).log().flatten(1)
 

@@ -58,11 +58,11 @@ def ssim(view: View) -> Tensor:
     """
     x, y = view.images, view.output.reconstruction
     mean_x, mean_y = smooth(x, SSIM_WINDOW), smooth(y, SSIM_WINDOW)
-    variance_x = smooth(x * x, SSIM_WINDOW) - mean_x.square()
-    variance_y = smooth(y * y, SSIM_WINDOW) - mean_y.square()
-    covariance = smooth(x * y, SSIM_WINDOW) - mean_x * mean_y
-    numerator = (2 * mean_x * mean_y + 0.01**2) * (2 * covariance + 0.03**2)
-    denominator = (mean_x**2 + mean_y**2 + 0.01**2) * (variance_x + variance_y + 0.03**2)
+    product, squares = mean_x * mean_y, mean_x.square() + mean_y.square()
+    covariance = smooth(x * y, SSIM_WINDOW) - product
+    variances = smooth(x.square() + y.square(), SSIM_WINDOW) - squares  # the sum of both
+    numerator = (2 * product + 0.01**2) * (2 * covariance + 0.03**2)
+    denominator = (squares + 0.01**2) * (variances + 0.03**2)
     return 1 - (numerator / denominator).flatten(1).mean(1)
 
 
