@@ -105,7 +105,6 @@ def build_app(context: Context) -> gr.Blocks:
             "inputs": query,
             "outputs": [tabs, run, others, origin, images],
             "js": "medvae.query",
-            "queue": False,
             "show_progress": "hidden",
             "api_visibility": "private",
         }
@@ -118,15 +117,14 @@ def build_app(context: Context) -> gr.Blocks:
 
 
 def _answer_at_once(page: gr.Blocks) -> None:
-    """Let what only shows past Gradio's queue; what may fail with a message has to wait in it.
+    """Let only what may fail with a message wait in Gradio's queue; the rest passes it.
 
-    For queued events a browser opens a stream and closes it after the last of them. An event that
-    is queued in that moment is lost with the stream, and Gradio's page then reloads itself, with
-    all that was on it. The page asks something every second, so this happened.
+    The message of an event that passed the queue is never shown. A queued one needs a stream of
+    its own from the browser, which is too much for what the page asks every second.
     """
     for event in page.fns.values():
-        if event.api_visibility == "private" and not tells(event.fn):
-            event.queue = False
+        if event.api_visibility == "private":
+            event.queue = tells(event.fn)
 
 
 def go_to(query: str) -> tuple[gr.Tabs, str, str, str, str]:

@@ -55,7 +55,6 @@ def build_data_tab(context: Context, tab: gr.Tab, images: gr.Textbox) -> None:
         "fn": partial(show_data, context),
         "inputs": [images, seen],
         "outputs": [status, stop, importing, table, details, seen],
-        "queue": False,
         "trigger_mode": "once",
     } | quiet
     gr.Timer(PERIOD).tick(**live)

@@ -103,9 +103,7 @@ def build_detect_tab(context: Context, page: gr.Blocks, tab: gr.Tab) -> None:
     sample.click(partial(show_sample, context), [which, number, seed], shown, **look).success(
         None, **into_view
     )
-    quietly: dict[str, Any] = {
-        "show_progress": "hidden", "queue": False, "trigger_mode": "once"
-    } | private  # fmt: skip
+    quietly: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "once"} | private
     choose: dict[str, Any] = {"js": "(key, _) => [key, medvae.choice()]"} | private
     draw.click(partial(show_report_card, context), [key, asked], card, **choose).success(
         None, js="medvae.showCard", show_progress="hidden"

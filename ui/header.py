@@ -46,7 +46,6 @@ def build_header(context: Context, page: gr.Blocks) -> None:
         "fn": partial(refresh_chips, context),
         "inputs": seen,
         "outputs": [chips, seen],
-        "queue": False,
         "show_progress": "hidden",
         "trigger_mode": "once",
         "api_visibility": "private",

@@ -75,7 +75,6 @@ def build_runs_tab(context: Context, tab: gr.Tab, run: gr.Textbox, others: gr.Te
             table, head, *parts, log, name, about, card, about_model,
             *buttons.values(), seen,
         ],
-        "queue": False,
         "trigger_mode": "once",
     } | QUIET  # fmt: skip
     gr.Timer(PERIOD).tick(**live)
@@ -84,7 +83,7 @@ def build_runs_tab(context: Context, tab: gr.Tab, run: gr.Textbox, others: gr.Te
     for changing in (run, others, *wanted):
         changing.change(**latest)
     # Not with the rest, which comes every few seconds and would undo what is being typed.
-    run.change(partial(show_name, context), run, title, queue=False, **QUIET)
+    run.change(partial(show_name, context), run, title, **QUIET)
     for renamed in (title.submit, title.blur):
         renamed(partial(actions.rename_run, context), [run, title], **QUIET).then(**live)
     _wire_buttons(context, buttons, run, live)

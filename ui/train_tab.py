@@ -53,7 +53,6 @@ def build_train_tab(
         "inputs": [run, logarithmic, smooth, seen],
         "outputs": [status, keep, cancel, charts, switches, strip, about, log, shown, seen],
         "show_progress": "hidden",
-        "queue": False,
         "trigger_mode": "once",
         "api_visibility": "private",
     }

@@ -31,7 +31,6 @@ def build_waiting_line(context: Context, tab: gr.Tab) -> None:
         "fn": partial(refresh_line, context),
         "inputs": seen,
         "outputs": [shown, seen],
-        "queue": False,
         "trigger_mode": "once",
     } | quiet
     tab.select(**live)

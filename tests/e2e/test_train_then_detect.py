@@ -1,12 +1,13 @@
 """The main job in a real browser: train on the page, watch it, then look at a file of one's own."""
 
 import base64
+import json
 import os
 import re
 import signal
 from pathlib import Path
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from jobs.service import JobService
 from jobs.views import Status
@@ -119,6 +120,23 @@ def test_a_reload_and_a_second_tab_find_the_running_job_and_cancel_reaches_both(
     expect(status).to_contain_text("Cancelled after", timeout=6000)
     expect(second.locator("#run-status")).to_contain_text("Cancelled after")
     assert service.job(job).status is Status.CANCELLED
+
+
+def test_a_closer_look_at_results_that_are_gone_says_what_to_do(
+    page: Page, site: Site, model: str
+) -> None:
+    visit(page, site.url)
+    page.get_by_role("button", name="Show test images").click()
+    expect(page.locator("#results .card")).to_have_count(6)
+
+    def forget(route: Route) -> None:
+        asked = json.loads(route.request.post_data or "{}")
+        asked["data"][0] = "gone"
+        route.continue_(post_data=json.dumps(asked))
+
+    page.route("**/queue/join**", forget)
+    page.locator("#results .card .triptych").first.click()
+    expect(page.get_by_text("look at the images again")).to_be_visible()
 
 
 def test_stop_and_keep_makes_a_model_of_what_was_learnt(
