@@ -19,7 +19,7 @@ from pyarrow import parquet as pq
 
 from medvae.engine.archive_plan import Archive, plan_archive, writing
 from medvae.engine.detection_files import UNUSUAL, verdict
-from medvae.engine.detector import BATCH, NOT_A_CHEST, AnomalyDetector
+from medvae.engine.detector import NOT_A_CHEST, AnomalyDetector
 from medvae.engine.events import OnEvent, Preparing, ShouldStop, Stopped, ignore, never
 from medvae.engine.labels import LABELS
 from medvae.engine.read_ahead import ReadImage, read_ahead
@@ -28,6 +28,7 @@ from medvae.engine.scores import DEFAULT_SCORE
 from medvae.errors import DataError
 from medvae.memory import freed_memory_kept
 
+BATCH = 32  # as fast as 64 on a CPU, with 140 MB less
 NOTICE = "Research use only. Not a medical device; not for diagnosis."
 
 
