@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 SHOWS_PROGRESS_FROM = 5  # images
 PERIOD = 5.0  # seconds between two looks at whether there is a model yet
 FORMATS = "DICOM, JPEG, PNG, TIFF (8 to 16 bit), WebP, BMP or a ZIP; several, or paste one."
+DRAWN = "It learns from drawn chest X-rays (phantoms), until you bring images of your own. "
 KINDS = [("Healthy", "normal"), ("Sick", "sick"), ("Both", "both")]
 
 
@@ -282,7 +283,7 @@ def _training(context: Context) -> str:
     if job is None or job.status.ended:
         return ""
     words, bars = doing(job, context.histories.of(job), None, has_worker=True)
-    return words + bars
+    return (DRAWN if not (job.config or {}).get("data", {}).get("root") else "") + words + bars
 
 
 def _reporter(progress: Any) -> OnProgress:

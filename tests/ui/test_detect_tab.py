@@ -185,6 +185,7 @@ def test_the_introduction_gives_way_to_results(context: Context) -> None:
     context.service.submit(Config())
     text, _ = refresh_intro(context, token)
     assert "being trained" in text
+    assert "drawn chest X-rays" in text
 
 
 def test_an_introduction_without_a_model_leads_to_training() -> None:
