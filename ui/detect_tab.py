@@ -283,7 +283,8 @@ def _training(context: Context) -> str:
     if job is None or job.status.ended:
         return ""
     words, bars = doing(job, context.histories.of(job), None, has_worker=True)
-    return (DRAWN if not (job.config or {}).get("data", {}).get("root") else "") + words + bars
+    on_phantoms = not (job.config or {}).get("data", {}).get("root")
+    return (DRAWN if on_phantoms else "") + words + bars
 
 
 def _reporter(progress: Any) -> OnProgress:

@@ -49,10 +49,12 @@ def test_sampled_test_images_show_their_truth_and_make_a_report_card(
     page: Page, site: Site, model: str
 ) -> None:
     visit(page, site.url)
+    expect(page.locator("#intro .notice")).to_be_visible()
     page.get_by_label("How many").fill("2")
     page.get_by_role("button", name="Show test images").click()
     cards = page.locator("#results .card")
     expect(cards).to_have_count(2)
+    expect(page.locator("#intro")).to_be_hidden()  # it gives way, also to what it says later
     expect(cards.first).to_contain_text("labelled sick")
     expect(cards.last).to_contain_text("labelled healthy")
     page.get_by_role("button", name="Draw report card").click()

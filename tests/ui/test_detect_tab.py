@@ -178,7 +178,7 @@ def test_an_archive_is_queued_for_scoring(with_model: Context, tmp_path: Path) -
             queue_scoring(with_model, source, "")
 
 
-def test_the_introduction_gives_way_to_results(context: Context) -> None:
+def test_the_introduction_says_what_the_first_model_is_doing(context: Context) -> None:
     text, token = refresh_intro(context, "")
     assert "No model yet" in text
     assert refresh_intro(context, token) == gr.skip()
