@@ -86,6 +86,12 @@ class TrainingConfig(Section):
     """The optimisation, and where it runs."""
 
     epochs: int = Field(20, ge=1, le=10_000, description="Passes over the training images.")
+    least_images: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="Fewest images an epoch; a smaller set is passed through several times in one.",
+    )
     batch_size: int = Field(64, ge=1, le=4096, description="Images a step.")
     learning_rate: float = Field(1e-3, gt=0, le=1, description="Peak learning rate of Adam.")
     weight_average: float = Field(

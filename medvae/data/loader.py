@@ -75,8 +75,11 @@ class XRayLoader:
         seed: int,
         augment: bool,
         world: World = ALONE,
+        least_images: int = 0,
     ) -> None:
+        """least_images: fewest images an epoch; a smaller set is passed through several times."""
         self.dataset = dataset
+        self.passes = max(1, round(least_images / len(dataset))) if len(dataset) else 1
         self.batch_size = batch_size
         self.compute = compute
         self.seed = seed
@@ -89,12 +92,16 @@ class XRayLoader:
         self._ring = Ring(dataset.read, shape, compute.device) if streamed else None
 
     @property
+    def images_per_epoch(self) -> int:
+        return self.passes * len(self.dataset)
+
+    @property
     def steps_per_epoch(self) -> int:
-        return -(-len(self.dataset) // self.batch_size)
+        return -(-self.images_per_epoch // self.batch_size)
 
     def batch_at(self, step: int) -> int:
         """Images of a whole batch: fewer in an epoch's last one."""
-        return min(self.batch_size, len(self.dataset) - step * self.batch_size)
+        return min(self.batch_size, self.images_per_epoch - step * self.batch_size)
 
     def generator(self, step: int) -> torch.Generator:
         """The source of all random draws of one step, counted from the start of the run."""
@@ -104,7 +111,8 @@ class XRayLoader:
 
     def shuffled(self, epoch: int, first_step: int = 0) -> Iterator[Tensor]:
         """One epoch's batches from `first_step` on, in that epoch's own random order."""
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.dataset))
+        rng = np.random.default_rng((self.seed, epoch))
+        order = np.concatenate([rng.permutation(len(self.dataset)) for _ in range(self.passes)])
         steps = range(first_step, self.steps_per_epoch)
         batches = [order[step * self.batch_size :][: self.batch_size] for step in steps]
         shares = self._gathered(self.world.part(indices) for indices in batches)
@@ -154,15 +162,17 @@ def build_healthy_loaders(
     seed: int,
     augment: bool,
     world: World = ALONE,
+    least_images: int = 0,
 ) -> HealthyLoaders:
     """The only way to training data: checks for leaks, then builds both loaders.
 
     Raises `LeakError` when any sick or test image could reach either.
     """
     check_no_leak(split, images)
+    train, validation = (XRayDataset(images, part) for part in (split.train, split.validation))
     loaders = HealthyLoaders(
-        XRayLoader(XRayDataset(images, split.train), batch_size, compute, seed, augment, world),
-        XRayLoader(XRayDataset(images, split.validation), batch_size, compute, seed, False, world),
+        XRayLoader(train, batch_size, compute, seed, augment, world, least_images),
+        XRayLoader(validation, batch_size, compute, seed, False, world),
     )
     logger.info("training: %s", loaders.train.residence())
     logger.info("validation: %s", loaders.validation.residence())

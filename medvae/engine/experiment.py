@@ -159,6 +159,7 @@ def _train(
         seed=training.seed,
         augment=training.augment,
         world=world,
+        least_images=training.least_images,
     )
     if training.precision == "auto":
         resumes = (attempt / attempts.RESUME_POINT).exists()

@@ -168,7 +168,7 @@ class Trainer:
 
     def _finish_epoch(self, on_event: OnEvent, steps: int, begun: float) -> None:
         trained = time.monotonic() - begun
-        loss, mse, kld = (self.sums / len(self.loaders.train.dataset)).tolist()
+        loss, mse, kld = (self.sums / self.loaders.train.images_per_epoch).tolist()
         (validation_loss, validation_mse, validation_kld), is_best = self._validate_and_compare(
             self.epoch + 1
         )
@@ -253,7 +253,7 @@ class Trainer:
 
     def _progress(self, steps_per_second: float, waiting: float) -> Progress:
         training, per_epoch = self.config.training, self.loaders.train.steps_per_epoch
-        seen = min(self.step * training.batch_size, len(self.loaders.train.dataset))
+        seen = min(self.step * training.batch_size, self.loaders.train.images_per_epoch)
         loss, mse, kld = (self.sums / seen).tolist()
         left = (training.epochs - self.epoch) * per_epoch - self.step
         device = self.telemetry.latest

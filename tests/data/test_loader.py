@@ -76,6 +76,21 @@ def test_an_epoch_shows_every_image_once(dataset: XRayDataset, batch_size: int) 
     assert set(seen) == expected
 
 
+@pytest.mark.parametrize(("least", "passes"), [(0, 1), (30, 1), (56, 2), (100, 4)])
+def test_an_epoch_passes_through_a_small_set_several_times(
+    dataset: XRayDataset, least: int, passes: int
+) -> None:
+    loader, count = make(dataset, least_images=least), len(dataset)
+    assert loader.images_per_epoch == passes * count
+    assert sum(loader.batch_at(step) for step in range(loader.steps_per_epoch)) == passes * count
+    seen = torch.cat(list(loader.shuffled(epoch=0)))
+    for turn in seen.split(count):  # each image once in each pass, in another order
+        assert len({bytes(image.numpy()) for image in turn}) == count
+    assert passes == 1 or not torch.equal(seen[:count], seen[count : 2 * count])
+    entered = list(make(dataset, least_images=least).shuffled(0, first_step=1))
+    assert same(entered, list(loader.shuffled(epoch=0))[1:])
+
+
 def test_ordered_batches_follow_the_records(dataset: XRayDataset) -> None:
     batches = list(make(dataset).ordered())
     assert torch.equal(torch.cat(batches), dataset.take(slice(None)).float() / 255)
