@@ -13,7 +13,7 @@ from medvae.data.augment import augment
 
 GAMMA = 0.45  # log units
 CURVE = 0.5  # share of an S-shaped curve that is mixed in, or taken out
-SHARPNESS = (-1.5, 1.0)  # share of the fine detail taken away; below zero it is strengthened
+SHARPNESS = (-2.5, 1.0)  # share of the fine detail taken away; below zero it is strengthened
 NOISE = 0.03  # largest standard deviation, gray levels of 1
 BORDER = 0.07  # widest collimator border, as a share of the side
 BORDERED = 0.25  # share of the images with black borders

@@ -18,10 +18,10 @@ from medvae.config import PatchConfig
 
 WAVES = 6  # random heights a side from which the outline's waves are made
 DRAWS = 11 + WAVES**2  # random numbers a patch
-SIZE = (0.07, 0.26)  # half axes of a patch, as a share of the side
+SIZE = (0.02, 0.26)  # half axes of a patch, as a share of the side
 SOFTNESS = (0.08, 0.5)  # width of its rim, as a share of its half axes
 WOBBLE = 0.35  # how far its outline leaves the ellipse
-OPACITY = (0.5, 1.0)
+OPACITY = (0.3, 1.0)
 MARGIN = 0.1  # patches are not lifted from nearer the border than this share of the side
 AGAIN = 0.5  # chance of each patch after the first
 VISIBLE = 0.03  # mean gray difference from which on a changed place counts in full

@@ -9,7 +9,7 @@ from medvae.data.acquisition import reacquire
 from medvae.data.chest_field import learn_chest_field, mean_image
 from medvae.data.patches import paste_patches
 
-SIDE = 32
+SIDE = 64
 
 
 class NoDouble(TorchDispatchMode):
@@ -27,7 +27,7 @@ def _images(count: int = 6) -> torch.Tensor:
 
 def _field() -> torch.Tensor:
     field = torch.zeros((SIDE, SIDE))
-    field[10:22, 10:22] = 1
+    field[20:44, 20:44] = 1
     return field
 
 
