@@ -11,7 +11,10 @@ BUSY = "Share of the last second in which the device computed"
 WAITING = "Share of this epoch in which the device had to wait for its next images"
 MEMORY = "Memory that the training takes on its device"
 SPEED = "Images that the network learns from in a second"
-EPOCH = "An epoch is one pass over all training images, a step one batch of them"
+EPOCH = (
+    "An epoch is one pass over all training images, or several over a small set; a step is one "
+    "batch of them"
+)
 BEST_LOSS = (
     "Lowest mean loss on healthy validation images, which the model does not learn from: the "
     "smaller, the better it rebuilds healthy chests. That epoch's model is the one kept."
@@ -23,9 +26,9 @@ SCORE = (
 P_VALUE = "Share of healthy images that would score at least this high"
 ABOVE_HEALTHY = "Share of healthy validation images that score lower"
 Z_SCORE = (
-    "z-score: the difference from the healthy counterpart, in units of how much healthy images "
-    "differ at that place. Differences that healthy images show too stay unpainted. The scale is "
-    "the same for every image."
+    "z-score: how far a place is from healthy ones, in units of how much healthy images differ "
+    "there, by its difference from the healthy counterpart and by the patch map. What healthy "
+    "images show too stays unpainted. The scale is the same for every image."
 )
 FALSE_ALARMS = (
     "Share of healthy images that you accept to be called unusual by mistake. The threshold "
@@ -41,6 +44,7 @@ SCORES = {
     "elbo": "The training loss of this one image",
     "ssim": "How much the fine structure differs from the counterpart's: 0 is the same",
     "residual": "How much the image differs from its counterpart inside the chest",
+    "hotspots": "How far the heatmap's strongest places inside the chest are from healthy ones",
     "shape": "Whether the differences are spread as in healthy images",
     "bands": "How much the image differs from its counterpart in fine and in coarse detail",
     "latent": "How far the image's code lies from those of healthy images",

@@ -107,7 +107,7 @@ def legend(pixel_threshold: float) -> str:
     bar = to_uri(colour_bar(512, 10, pixel_threshold))
     return (
         f'<div class="legend" title="{Z_SCORE}" tabindex="0"><p><span>Darker than healthy</span>'
-        "<span>z-score of the difference</span><span>Brighter than healthy</span></p>"
+        "<span>z-score against healthy images</span><span>Brighter than healthy</span></p>"
         f'<img src="{bar}" alt="colour bar from blue over gray to yellow">'
         f'<p class="marks">{marks}</p></div>'
     )

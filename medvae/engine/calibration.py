@@ -43,14 +43,6 @@ class Calibration:
         allowed = math.floor(target_fpr * (len(healthy) + 1) + 1e-9)
         return float(healthy[-allowed]) if allowed else math.inf
 
-    def z_map(self, residual: Tensor) -> Tensor:
-        """Signed z-scores of smoothed residuals (B, 1, S, S) → (B, S, S).
-
-        Positive where the image is brighter than its healthy counterpart, in units of the
-        spread that healthy images show at that pixel, and weaker outside the chest.
-        """
-        return self.healthy.z_map(residual)
-
     def to_content(self) -> dict[str, Any]:
         """Plain values and tensors for the checkpoint."""
         return {
@@ -76,8 +68,7 @@ def calibrate(views: Iterable[View], healthy: Healthy, layouts: Tensor) -> Calib
     for view in views:
         for name, values in measure(view).items():
             collected.setdefault(name, []).append(values)
-        z = healthy.z_map(view.images - view.output.reconstruction)
-        extremes.append(z.abs().cpu().flatten())
+        extremes.append(view.anomaly_map.abs().cpu().flatten())
         own_layouts.append(layouts_of(view.images))
     scores = {name: torch.cat(values) for name, values in collected.items()}
     scale = common_scale(scores)

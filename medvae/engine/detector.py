@@ -27,7 +27,7 @@ from medvae.engine.healthy import learn_healthy
 from medvae.engine.regions import Region, find_regions
 from medvae.engine.scores import DEFAULT_SCORE, View, measure
 from medvae.errors import CheckpointError, ImageError
-from medvae.model.vae import VAE, VAEOutput
+from medvae.model.vae import VAE
 
 BATCH = 64
 NOT_A_CHEST = "does not look like a frontal chest X-ray; its score means nothing"
@@ -40,7 +40,7 @@ class Detection:
     name: str
     image: np.ndarray  # what the model saw, 0..1
     reconstruction: np.ndarray  # its healthy counterpart, 0..1
-    anomaly_map: np.ndarray  # signed z-score, positive where brighter than healthy
+    anomaly_map: np.ndarray  # signed z-scores, positive where brighter than healthy
     scores: dict[str, float]
     p_value: float
     threshold: float
@@ -158,15 +158,15 @@ class AnomalyDetector:
         threshold = self.calibration.threshold(DEFAULT_SCORE, fpr)
         for start in range(0, len(inputs), BATCH):
             batch = np.stack(inputs[start : start + BATCH])
-            images, output, scores = self._forward(batch)
-            maps = self.calibration.z_map(images - output.reconstruction).cpu().numpy()
-            reconstructions = output.reconstruction.squeeze(1).cpu().numpy()
-            chests = self.calibration.gate.passes(images)
+            view, scores = self._forward(batch)
+            maps = view.anomaly_map.cpu().numpy()
+            reconstructions = view.output.reconstruction.squeeze(1).cpu().numpy()
+            chests = self.calibration.gate.passes(view.images)
             for i, name in enumerate(names[start : start + BATCH]):
                 values = {key: float(column[i]) for key, column in scores.items()}
                 yield Detection(
                     name,
-                    images[i, 0].cpu().numpy(),
+                    view.images[i, 0].cpu().numpy(),
                     reconstructions[i],
                     maps[i],
                     values,
@@ -180,7 +180,7 @@ class AnomalyDetector:
     def score_inputs(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         """All scores of (N, S, S) uint8 images: name → (N,) float32."""
         parts = [
-            self._forward(pixels[start : start + BATCH])[2]
+            self._forward(pixels[start : start + BATCH])[1]
             for start in range(0, len(pixels), BATCH)
         ]
         return {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
@@ -199,12 +199,12 @@ class AnomalyDetector:
         images = torch.from_numpy(pixels).unsqueeze(1).float() / 255.0
         return self.calibration.gate.passes(images).numpy()
 
-    def _forward(self, batch: np.ndarray) -> tuple[Tensor, VAEOutput, dict[str, Tensor]]:
+    def _forward(self, batch: np.ndarray) -> tuple[View, dict[str, Tensor]]:
         images = torch.from_numpy(batch).to(self.compute.device).unsqueeze(1).float() / 255.0
         healthy, beta = self.calibration.healthy, self.config.loss.beta
         with torch.inference_mode():
             view = View(images, self._model(images), healthy, beta)
-            return images, view.output, measure(view)
+            return view, measure(view)
 
 
 def _calibration(content: dict[str, Any], config: Config, source: Path) -> Calibration:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from medvae.data.smoothing import smooth
@@ -16,7 +17,7 @@ from medvae.engine.evidence import vectors
 from medvae.engine.gaussian import Gaussian
 from medvae.model.vae import VAEOutput
 
-SMOOTHING = 0.02  # standard deviation of the residual's blur, as a share of the image side
+SMOOTHING = 0.015  # standard deviation of the residual's blur, as a share of the image side
 SPREAD_SMOOTHING = 0.05  # the same for the per-pixel spread, which few images estimate roughly
 MIN_SPREAD = 0.01  # gray levels of 1: no pixel is so constant that noise becomes evidence
 OUTSIDE = 0.3  # weight of a map where the chest field is zero
@@ -48,20 +49,36 @@ CommonScale = dict[str, Share]
 
 @dataclass(frozen=True)
 class Healthy:
-    """The chest field (S, S), the residual's statistics, and a Gaussian a kind of evidence.
+    """The chest field (S, S), the statistics of two maps, and a Gaussian a kind of evidence.
 
+    `patch_map`: of the patch map's log odds; None where the network has no patch head.
     `common_scale`: how each score that `combined` is made of counts in it; empty until calibration
     has measured that on healthy validation images.
     """
 
     field: Tensor
     residual: MapStatistics
+    patch_map: MapStatistics | None
     gaussians: dict[str, Gaussian]
     common_scale: CommonScale
 
-    def z_map(self, residual: Tensor) -> Tensor:
-        """Signed z-scores of (B, 1, S, S) → (B, S, S), attenuated outside the chest field."""
-        return self.residual.z(residual) * (OUTSIDE + (1 - OUTSIDE) * self.field.to(residual))
+    @property
+    def weight(self) -> Tensor:
+        """What a place counts in the anomaly map: (S, S), 1 inside the chest, less outside."""
+        return OUTSIDE + (1 - OUTSIDE) * self.field
+
+    def z_map(self, images: Tensor, output: VAEOutput) -> Tensor:
+        """Signed z-scores of a pass over (B, 1, S, S) → (B, S, S), not yet weighted by place.
+
+        The length of two of them taken at right angles: of the residual, which lends the sum its
+        sign, and of the patch map where that stands above what healthy images show.
+        """
+        z = self.residual.z(images - output.reconstruction)
+        if self.patch_map is None or output.patch_logits is None:
+            return z
+        odds = self.patch_map.z(output.patch_logits).clamp_min(0).unsqueeze(1)
+        fine = F.interpolate(odds, size=z.shape[-1], mode="bilinear").squeeze(1)
+        return z.sign() * (z.square() + fine.square()).sqrt()
 
     def with_scale(self, scale: CommonScale) -> "Healthy":
         return replace(self, common_scale=scale)
@@ -71,15 +88,18 @@ class Healthy:
         return {
             "field": self.field,
             "residual": dict(self.residual.__dict__),
+            "patch_map": dict(self.patch_map.__dict__) if self.patch_map else None,
             "gaussians": {name: g.to_content() for name, g in self.gaussians.items()},
             "common_scale": {name: list(share) for name, share in self.common_scale.items()},
         }
 
     @classmethod
     def from_content(cls, content: dict[str, Any]) -> "Healthy":
+        patch_map = content.get("patch_map")  # models of older versions have none
         return cls(
             content["field"],
             MapStatistics(**content["residual"]),
+            MapStatistics(**patch_map) if patch_map else None,
             {name: Gaussian(**values) for name, values in content["gaussians"].items()},
             {name: Share(*values) for name, values in content["common_scale"].items()},
         )
@@ -87,15 +107,18 @@ class Healthy:
 
 def learn_healthy(passes: Iterable[tuple[Tensor, VAEOutput]], field: Tensor) -> Healthy:
     """Collect the statistics of training batches: (images (B, 1, S, S), forward pass)."""
-    residual = _Moments()
+    residual, patch_map = _Moments(), _Moments()
     collected: dict[str, list[Tensor]] = {}
     for images, output in passes:
         residual.add(smooth(images - output.reconstruction, SMOOTHING))
+        if output.patch_logits is not None:
+            patch_map.add(smooth(output.patch_logits, SMOOTHING))
         for name, values in vectors(images, output, field).items():
             collected.setdefault(name, []).append(values.cpu())
     return Healthy(
         field.cpu(),
         residual.statistics(MIN_SPREAD),
+        patch_map.statistics(MIN_SPREAD) if patch_map.count else None,
         {name: Gaussian.fit(torch.cat(parts)) for name, parts in collected.items()},
         {},
     )

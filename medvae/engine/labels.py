@@ -9,6 +9,7 @@ LABELS = {
     "elbo": "MSE + beta × KLD",
     "ssim": "1 − SSIM",
     "residual": "Residual in the chest",
+    "hotspots": "Strongest places",
     "shape": "Shape of the residual",
     "bands": "Residual by scale",
     "latent": "Latent distance",

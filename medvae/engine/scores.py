@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medvae.data.smoothing import smooth
-from medvae.engine.evidence import vectors
+from medvae.engine.evidence import INSIDE, vectors
 from medvae.engine.healthy import CommonScale, Healthy, Share
 from medvae.model.loss import kl_divergence, squared_error
 from medvae.model.vae import VAEOutput
 
+STRONGEST = 0.05  # share of the chest that counts as the map's strongest part
 SSIM_WINDOW = 0.012  # standard deviation of the local statistics, as a share of the side
 
 
@@ -34,6 +35,15 @@ class View:
     @cached_property
     def vectors(self) -> dict[str, Tensor]:
         return vectors(self.images, self.output, self.healthy.field)
+
+    @cached_property
+    def z_map(self) -> Tensor:
+        return self.healthy.z_map(self.images, self.output)
+
+    @property
+    def anomaly_map(self) -> Tensor:
+        """(B, S, S), signed z-scores, weaker outside the chest."""
+        return self.z_map * self.healthy.weight.to(self.z_map.device)
 
 
 def mse(view: View) -> Tensor:
@@ -73,6 +83,17 @@ def residual(view: View) -> Tensor:
     return ((z.square() * field).flatten(1).sum(1) / field.sum() + 1e-6).log()
 
 
+def hotspots(view: View) -> Tensor:
+    """Log mean squared z-score of the anomaly map's strongest twentieth of the chest: → (B,).
+
+    A mean over all of the chest drowns a small lesion, a maximum alone knows nothing of its size.
+    """
+    inside = (view.healthy.field > INSIDE).to(view.z_map.device)
+    squares = view.z_map.square()[:, inside]  # (B, pixels of the chest)
+    count = max(1, int(STRONGEST * squares.shape[1]))
+    return (squares.topk(count, dim=1).values.mean(1) + 1e-6).log()
+
+
 def patches(view: View) -> Tensor:
     """Log of the mean probability over the chest that a patch does not belong there: → (B,)."""
     logits = view.output.patch_logits
@@ -102,6 +123,7 @@ SCORES: dict[str, ScoreFunction] = {
     "elbo": elbo,
     "ssim": ssim,
     "residual": residual,
+    "hotspots": hotspots,
     "shape": _mahalanobis("shape"),
     "bands": _mahalanobis("bands"),
     "latent": _mahalanobis("latent"),
@@ -110,7 +132,7 @@ SCORES: dict[str, ScoreFunction] = {
     "patches": patches,
 }
 NEED_PATCH_HEAD = ("regions", "patches")
-COMBINED = ("residual", "bands", "latent", "features", "regions", "patches")
+COMBINED = ("residual", "hotspots", "bands", "latent", "features", "regions", "patches")
 DEFAULT_SCORE = "combined"
 
 
@@ -141,7 +163,8 @@ def common_scale(values: dict[str, Tensor]) -> CommonScale:
     The weights, none below zero and one in sum, make the combined score vary as little as can be
     among healthy images: what wavers from one healthy chest to the next says little, and what two
     kinds say alike counts once. Markowitz, "Portfolio Selection" (1952); covariances by Ledoit and
-    Wolf (2004).
+    Wolf (2004). The fewer the images, the nearer they stay to equal weights: Frahm and Memmel,
+    "Dominating estimators for minimum-variance portfolios" (2010).
     """
     from scipy.optimize import nnls  # late, as below: once a training
     from sklearn.covariance import ledoit_wolf
@@ -153,6 +176,22 @@ def common_scale(values: dict[str, Tensor]) -> CommonScale:
     # With C = L L', the least w' C w of that kind is, up to its sum, the least |L' w − L⁻¹ 1|.
     root = np.linalg.cholesky(covariance)
     weights, _ = nnls(root.T, np.linalg.solve(root, np.ones(len(names))))
-    weights /= weights.sum()
+    weights = _towards_equal(weights / weights.sum(), covariance, len(scores))
     shares = zip(means.tolist(), spreads.tolist(), weights.tolist(), strict=True)
     return {name: Share(*share) for name, share in zip(names, shares, strict=True)}
+
+
+def _towards_equal(weights: np.ndarray, covariance: np.ndarray, images: int) -> np.ndarray:
+    """Weights (K,) of least variance, estimated on so many images, drawn towards equal ones.
+
+    By (K − 3) / (images − K + 2) over the share by which equal weights vary more; never beyond.
+    """
+    kinds = len(weights)
+    equal = np.full(kinds, 1 / kinds)
+    if kinds <= 3:
+        return weights
+    if images <= kinds:
+        return equal
+    more = (equal @ covariance @ equal) / (weights @ covariance @ weights) - 1
+    doubt = min(1.0, (kinds - 3) / (images - kinds + 2) / max(more, 1e-9))
+    return np.asarray(doubt * equal + (1 - doubt) * weights)

@@ -13,7 +13,7 @@ from medvae.data.smoothing import smooth
 from medvae.engine import checkpoint
 from medvae.engine.calibration import PIXEL_QUANTILE, Calibration, calibrate
 from medvae.engine.chest_gate import ChestGate, layouts_of
-from medvae.engine.healthy import Healthy, learn_healthy
+from medvae.engine.healthy import SMOOTHING, Healthy, learn_healthy
 from medvae.engine.scores import DEFAULT_SCORE, View, measure
 from medvae.model.vae import VAEOutput
 
@@ -51,6 +51,10 @@ def a_pass(residual: Tensor, seed: int = 0) -> tuple[Tensor, VAEOutput]:
     flat = torch.zeros_like(residual)
     stages = (torch.randn(len(residual), 2, 4, 4, generator=seeded(seed + 1)),)
     return residual, VAEOutput(flat, mu, torch.zeros_like(mu), stages=stages)
+
+
+def z_map(healthy: Healthy, residual: Tensor) -> Tensor:
+    return healthy.z_map(*a_pass(residual))
 
 
 def healthy_passes(count: int = 64, seed: int = 0, batch: int = 10) -> Passes:
@@ -138,7 +142,7 @@ def test_scores_are_collected_from_all_batches_in_ascending_order() -> None:
 def test_mean_and_spread_are_those_of_the_smoothed_residuals_pixel_by_pixel() -> None:
     passes = healthy_passes(400)
     found = calibrated(passes).healthy.residual
-    smoothed = torch.cat([smooth(residual, 0.02) for residual, _ in passes()]).squeeze(1)
+    smoothed = torch.cat([smooth(residual, SMOOTHING) for residual, _ in passes()]).squeeze(1)
     torch.testing.assert_close(found.mean, smoothed.mean(0), atol=1e-4, rtol=1e-3)
     ratio = found.spread / smoothed.std(0)
     assert float(ratio.mean()) == pytest.approx(1, abs=0.03)
@@ -149,7 +153,7 @@ def test_mean_and_spread_are_those_of_the_smoothed_residuals_pixel_by_pixel() ->
 def test_z_maps_of_healthy_images_are_standard_normal(seed: int) -> None:
     calibration = calibrated(healthy_passes(400))
     residuals = torch.cat([residual for residual, _ in healthy_passes(400, seed)()])
-    z = calibration.z_map(residuals)
+    z = z_map(calibration.healthy, residuals)
     assert z.shape == (400, SIZE, SIZE)
     assert float(z.mean()) == pytest.approx(0, abs=0.03)
     assert float(z.std()) == pytest.approx(1, abs=0.05)
@@ -160,7 +164,7 @@ def test_z_maps_of_healthy_images_are_standard_normal(seed: int) -> None:
 def test_the_pixel_threshold_holds_the_stated_share_of_healthy_validation_pixels() -> None:
     validation = healthy_passes(64, seed=9)
     calibration = calibrated(healthy_passes(64), validation)
-    z = torch.cat([calibration.z_map(residual) for residual, _ in validation()]).abs()
+    z = torch.cat([z_map(calibration.healthy, residual) for residual, _ in validation()]).abs()
     share = float((z <= calibration.pixel_threshold).float().mean())
     assert share == pytest.approx(PIXEL_QUANTILE, abs=1e-4)
 
@@ -170,7 +174,7 @@ def test_a_brighter_spot_is_positive_and_a_darker_one_negative() -> None:
     residual = calibration.healthy.residual.mean.repeat(1, 1, 1, 1).clone()
     residual[0, 0, 4:10, 4:10] += 1
     residual[0, 0, 20:26, 20:26] -= 1
-    z = calibration.z_map(residual)[0]
+    z = z_map(calibration.healthy, residual)[0]
     assert float(z[7, 7]) > 1
     assert float(z[23, 23]) < -1
     assert abs(float(z[7, 23])) < 0.1
@@ -180,17 +184,29 @@ def test_outside_the_chest_a_difference_counts_less() -> None:
     left = torch.zeros(SIZE, SIZE)
     left[:, : SIZE // 2] = 1
     healthy = learn_healthy(healthy_passes(400)(), left)
-    z = healthy.z_map(torch.full((1, 1, SIZE, SIZE), 1.0))[0]
-    everywhere = learn_healthy(healthy_passes(400)(), CHEST).z_map(
-        torch.full((1, 1, SIZE, SIZE), 1.0)
-    )[0]
+    bright = a_pass(torch.ones(1, 1, SIZE, SIZE))
+    z = View(*bright, healthy, beta=1.0).anomaly_map[0]
+    everywhere = View(*bright, learn_healthy(healthy_passes(400)(), CHEST), beta=1.0).anomaly_map[0]
     assert torch.equal(z[:, :8], everywhere[:, :8])
     assert float(z[:, 24:].abs().mean()) < 0.5 * float(everywhere[:, 24:].abs().mean())
 
 
+def test_what_the_patch_map_sees_adds_to_the_map_and_what_it_misses_takes_nothing_off() -> None:
+    passes = [(x, y._replace(patch_logits=x[:, :, ::4, ::4])) for x, y in healthy_passes()()]
+    healthy = learn_healthy(passes, CHEST)
+    images, output = a_pass(0.3 + healthy.residual.mean[None, None])
+    logits = torch.full((1, 1, SIZE // 4, SIZE // 4), -20.0)
+    logits[..., :4] = 20.0
+    alone = healthy.z_map(images, output)[0]
+    both = healthy.z_map(images, output._replace(patch_logits=logits))[0]
+    assert torch.equal(both.sign(), alone.sign())
+    assert (both[:, :12].abs() > alone[:, :12].abs() + 5).all()
+    torch.testing.assert_close(both[:, 24:], alone[:, 24:])
+
+
 def test_pixels_that_never_change_do_not_turn_noise_into_evidence() -> None:
     calibration = calibrated(lambda: [a_pass(torch.zeros(8, 1, SIZE, SIZE))])
-    z = calibration.z_map(torch.full((1, 1, SIZE, SIZE), 1e-4))
+    z = z_map(calibration.healthy, torch.full((1, 1, SIZE, SIZE), 1e-4))
     assert z.isfinite().all()
     assert float(z.abs().max()) < 0.1
 

@@ -19,10 +19,11 @@ from medvae.engine.scores import (
     DEFAULT_SCORE,
     NEED_PATCH_HEAD,
     SCORES,
+    _towards_equal,
     combine,
     common_scale,
 )
-from medvae.model.vae import VAE
+from medvae.model.vae import VAE, VAEOutput
 
 TINY = {"model.image_size": 32, "model.width": 4, "model.latent_size": 8}
 
@@ -84,13 +85,32 @@ def test_weights_make_healthy_images_as_alike_as_can_be():
     assert float(combined.var()) < float(plain.var())
 
 
+def test_few_images_bring_the_weights_near_to_equal_ones():
+    """By the published share, for weights that vary a quarter less than equal ones do."""
+    covariance = np.diag([1.0, 2.0, 4.0, 8.0])
+    best = np.array([8, 4, 2, 1]) / 15
+    doubts = []
+    for images in (4, 10, 50, 1000):
+        found = _towards_equal(best, covariance, images)
+        assert found.sum() == pytest.approx(1)
+        shares = (found - best) / (0.25 - best)
+        assert np.allclose(shares, shares[0])
+        doubts.append(shares[0])
+    more = (15 / 16) / (8 / 15) - 1
+    expected = [1.0, 1 / 8 / more, 1 / 48 / more, 1 / 998 / more]
+    assert np.allclose(doubts, expected)
+
+
 def test_statistics_survive_a_checkpoint(tmp_path):
     calibration = _detector(True).calibration
     torch.save(calibration.to_content(), tmp_path / "c.pth")
     content = torch.load(tmp_path / "c.pth", weights_only=True)
     again = Calibration.from_content(content)
-    residual = torch.randn((2, 1, 32, 32))
-    assert torch.equal(calibration.z_map(residual), again.z_map(residual))
+    images, logits = torch.randn((2, 1, 32, 32)), torch.randn((2, 1, 8, 8))
+    output = VAEOutput(torch.zeros_like(images), images, images, logits)
+    first, second = (each.healthy.z_map(images, output) for each in (calibration, again))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, first * 0 + again.healthy.residual.z(images))
     assert again.healthy.common_scale == calibration.healthy.common_scale
 
 
