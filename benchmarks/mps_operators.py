@@ -40,6 +40,7 @@ TINY = {
     "model.width": 4,
     "model.latent_size": 8,
     "training.epochs": 1,
+    "training.least_images": 0,
     "training.batch_size": 8,
     "training.augment": True,
     "training.device": "cpu",

@@ -27,7 +27,7 @@ from medvae.workspace import PROJECT, Workspace
 TINY = (
     "--set data.phantoms=40 --set model.image_size=32 --set model.width=4 "
     "--set model.latent_size=8 --set training.epochs=2 --set training.batch_size=8 "
-    "--set data.validation_fraction=0.3"
+    "--set data.validation_fraction=0.3 --set training.least_images=0"
 )
 
 

@@ -14,6 +14,7 @@ from tests.e2e.conftest import Site, free_port, start_site, stop_site, tiny, unf
 
 TINY_FORM = {
     "training-epochs": "3",
+    "training-least_images": "0",
     "training-batch_size": "8",
     "model-latent_size": "8",
     "model-width": "4",
