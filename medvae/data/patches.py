@@ -18,7 +18,8 @@ from medvae.config import PatchConfig
 
 WAVES = 6  # random heights a side from which the outline's waves are made
 DRAWS = 11 + WAVES**2  # random numbers a patch
-SIZE = (0.02, 0.26)  # half axes of a patch, as a share of the side
+SIZE = (0.02, 0.26)  # mean half axis of a patch, as a share of the side
+LENGTH = 2.5  # at most so many times as long as wide
 SOFTNESS = (0.08, 0.5)  # width of its rim, as a share of its half axes
 WOBBLE = 0.35  # how far its outline leaves the ellipse
 OPACITY = (0.3, 1.0)
@@ -99,7 +100,8 @@ def _soft_mask(side: int, centre: Tensor, draws: Tensor) -> Tensor:
     along = x * torch.cos(angle) + y * torch.sin(angle)
     across = y * torch.cos(angle) - x * torch.sin(angle)
     low, high = SIZE
-    axes = (low * (high / low) ** draws[1:3]).view(2, count, 1, 1)
+    size, stretch = low * (high / low) ** draws[1], LENGTH ** (draws[2] - 0.5)
+    axes = torch.stack([size * stretch, size / stretch]).view(2, count, 1, 1)
     radius = torch.sqrt((along / axes[0]).square() + (across / axes[1]).square() + 1e-6)
     waves = draws[5:].t().reshape(count, 1, WAVES, WAVES) * 2 - 1
     waves = F.interpolate(waves, size=(half, half), mode="bilinear", align_corners=False)

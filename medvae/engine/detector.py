@@ -212,7 +212,7 @@ def _calibration(content: dict[str, Any], config: Config, source: Path) -> Calib
     calibration = Calibration.from_content(content)
     side = config.model.image_size
     healthy = calibration.healthy
-    maps = (healthy.residual.mean, healthy.residual.spread, healthy.field)
+    maps = [healthy.field, *(m for scale in healthy.residual for m in (scale.mean, scale.spread))]
     if any(tuple(of.shape) != (side, side) for of in maps):
         raise CheckpointError(f"{source}: its calibration does not fit its configuration")
     return calibration

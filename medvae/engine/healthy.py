@@ -17,7 +17,7 @@ from medvae.engine.evidence import vectors
 from medvae.engine.gaussian import Gaussian
 from medvae.model.vae import VAEOutput
 
-SMOOTHING = 0.015  # standard deviation of the residual's blur, as a share of the image side
+FINE, COARSE = 0.01, 0.04  # standard deviations of a map's blur, as shares of the image side
 SPREAD_SMOOTHING = 0.05  # the same for the per-pixel spread, which few images estimate roughly
 MIN_SPREAD = 0.01  # gray levels of 1: no pixel is so constant that noise becomes evidence
 OUTSIDE = 0.3  # weight of a map where the chest field is zero
@@ -25,14 +25,15 @@ OUTSIDE = 0.3  # weight of a map where the chest field is zero
 
 @dataclass(frozen=True)
 class MapStatistics:
-    """Mean and spread of a map over healthy images, (S', S') each."""
+    """Mean and spread (S', S') of a map over healthy images, smoothed by a share of its side."""
 
+    smoothing: float
     mean: Tensor
     spread: Tensor
 
     def z(self, maps: Tensor) -> Tensor:
         """Signed z-scores of (B, 1, S', S') → (B, S', S')."""
-        smoothed = smooth(maps, SMOOTHING).squeeze(1)
+        smoothed = smooth(maps, self.smoothing).squeeze(1)
         return (smoothed - self.mean.to(maps.device)) / self.spread.to(maps.device)
 
 
@@ -51,13 +52,13 @@ CommonScale = dict[str, Share]
 class Healthy:
     """The chest field (S, S), the statistics of two maps, and a Gaussian a kind of evidence.
 
-    `patch_map`: of the patch map's log odds; None where the network has no patch head.
-    `common_scale`: how each score that `combined` is made of counts in it; empty until calibration
-    has measured that on healthy validation images.
+    `residual`: at each scale. `patch_map`: of the patch map's log odds; None where the network has
+    no patch head. `common_scale`: how each score that `combined` is made of counts in it; empty
+    until calibration has measured that on healthy validation images.
     """
 
     field: Tensor
-    residual: MapStatistics
+    residual: tuple[MapStatistics, ...]
     patch_map: MapStatistics | None
     gaussians: dict[str, Gaussian]
     common_scale: CommonScale
@@ -67,13 +68,23 @@ class Healthy:
         """What a place counts in the anomaly map: (S, S), 1 inside the chest, less outside."""
         return OUTSIDE + (1 - OUTSIDE) * self.field
 
+    def residual_z(self, residual: Tensor) -> Tensor:
+        """Signed z-scores of (B, 1, S, S) → (B, S, S), at each place of the scale that says most.
+
+        A faint shadow only stands out in a wide mean, a small spot only in a narrow one. Lindeberg,
+        "Feature Detection with Automatic Scale Selection" (1998).
+        """
+        scales = torch.stack([statistics.z(residual) for statistics in self.residual])
+        strongest = scales.abs().argmax(0, keepdim=True)
+        return scales.gather(0, strongest).squeeze(0)
+
     def z_map(self, images: Tensor, output: VAEOutput) -> Tensor:
         """Signed z-scores of a pass over (B, 1, S, S) → (B, S, S), not yet weighted by place.
 
         The length of two of them taken at right angles: of the residual, which lends the sum its
         sign, and of the patch map where that stands above what healthy images show.
         """
-        z = self.residual.z(images - output.reconstruction)
+        z = self.residual_z(images - output.reconstruction)
         if self.patch_map is None or output.patch_logits is None:
             return z
         odds = self.patch_map.z(output.patch_logits).clamp_min(0).unsqueeze(1)
@@ -87,7 +98,7 @@ class Healthy:
         """Plain values and tensors for the checkpoint."""
         return {
             "field": self.field,
-            "residual": dict(self.residual.__dict__),
+            "residual": [dict(statistics.__dict__) for statistics in self.residual],
             "patch_map": dict(self.patch_map.__dict__) if self.patch_map else None,
             "gaussians": {name: g.to_content() for name, g in self.gaussians.items()},
             "common_scale": {name: list(share) for name, share in self.common_scale.items()},
@@ -95,10 +106,12 @@ class Healthy:
 
     @classmethod
     def from_content(cls, content: dict[str, Any]) -> "Healthy":
-        patch_map = content.get("patch_map")  # models of older versions have none
+        residual, patch_map = content["residual"], content.get("patch_map")
+        if isinstance(residual, dict):  # of an older version: one scale, and no patch map
+            residual = [{"smoothing": 0.02, **residual}]
         return cls(
             content["field"],
-            MapStatistics(**content["residual"]),
+            tuple(MapStatistics(**statistics) for statistics in residual),
             MapStatistics(**patch_map) if patch_map else None,
             {name: Gaussian(**values) for name, values in content["gaussians"].items()},
             {name: Share(*values) for name, values in content["common_scale"].items()},
@@ -107,17 +120,18 @@ class Healthy:
 
 def learn_healthy(passes: Iterable[tuple[Tensor, VAEOutput]], field: Tensor) -> Healthy:
     """Collect the statistics of training batches: (images (B, 1, S, S), forward pass)."""
-    residual, patch_map = _Moments(), _Moments()
+    residual, patch_map = (_Moments(FINE), _Moments(COARSE)), _Moments(FINE)
     collected: dict[str, list[Tensor]] = {}
     for images, output in passes:
-        residual.add(smooth(images - output.reconstruction, SMOOTHING))
+        for scale in residual:
+            scale.add(images - output.reconstruction)
         if output.patch_logits is not None:
-            patch_map.add(smooth(output.patch_logits, SMOOTHING))
+            patch_map.add(output.patch_logits)
         for name, values in vectors(images, output, field).items():
             collected.setdefault(name, []).append(values.cpu())
     return Healthy(
         field.cpu(),
-        residual.statistics(MIN_SPREAD),
+        tuple(scale.statistics(MIN_SPREAD) for scale in residual),
         patch_map.statistics(MIN_SPREAD) if patch_map.count else None,
         {name: Gaussian.fit(torch.cat(parts)) for name, parts in collected.items()},
         {},
@@ -125,15 +139,16 @@ def learn_healthy(passes: Iterable[tuple[Tensor, VAEOutput]], field: Tensor) -> 
 
 
 class _Moments:
-    """Running sums of maps (B, 1, S', S')."""
+    """Running sums of smoothed maps (B, 1, S', S')."""
 
-    def __init__(self) -> None:
+    def __init__(self, smoothing: float) -> None:
+        self.smoothing = smoothing
         self.count = 0
         self.total = torch.zeros(())
         self.squares = torch.zeros(())
 
     def add(self, maps: Tensor) -> None:
-        maps = maps.squeeze(1).cpu()
+        maps = smooth(maps, self.smoothing).squeeze(1).cpu()
         self.total = self.total + maps.sum(0)
         self.squares = self.squares + maps.square().sum(0)
         self.count += len(maps)
@@ -142,4 +157,4 @@ class _Moments:
         mean = self.total / self.count
         variance = (self.squares / self.count - mean.square()).clamp_min(0)
         spread = smooth(variance[None, None], SPREAD_SMOOTHING)[0, 0].sqrt()
-        return MapStatistics(mean, spread.clamp_min(floor))
+        return MapStatistics(self.smoothing, mean, spread.clamp_min(floor))

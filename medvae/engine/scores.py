@@ -78,7 +78,7 @@ def ssim(view: View) -> Tensor:
 
 def residual(view: View) -> Tensor:
     """Log mean squared z-score of the residual, weighted by the chest field: → (B,)."""
-    z = view.healthy.residual.z(view.images - view.output.reconstruction)
+    z = view.healthy.residual_z(view.images - view.output.reconstruction)
     field = view.healthy.field.to(z.device)
     return ((z.square() * field).flatten(1).sum(1) / field.sum() + 1e-6).log()
 

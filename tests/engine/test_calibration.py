@@ -13,7 +13,7 @@ from medvae.data.smoothing import smooth
 from medvae.engine import checkpoint
 from medvae.engine.calibration import PIXEL_QUANTILE, Calibration, calibrate
 from medvae.engine.chest_gate import ChestGate, layouts_of
-from medvae.engine.healthy import SMOOTHING, Healthy, learn_healthy
+from medvae.engine.healthy import COARSE, FINE, Healthy, learn_healthy
 from medvae.engine.scores import DEFAULT_SCORE, View, measure
 from medvae.model.vae import VAEOutput
 
@@ -57,12 +57,16 @@ def z_map(healthy: Healthy, residual: Tensor) -> Tensor:
     return healthy.z_map(*a_pass(residual))
 
 
+def healthy_mean() -> Tensor:
+    """(S, S): rising from left to right."""
+    return torch.linspace(-0.2, 0.2, SIZE)[None, :].expand(SIZE, SIZE)
+
+
 def healthy_passes(count: int = 64, seed: int = 0, batch: int = 10) -> Passes:
     """Residuals with a mean and a spread that differ from pixel to pixel."""
     rows = torch.linspace(0.5, 2.0, SIZE)[:, None]
-    columns = torch.linspace(-0.2, 0.2, SIZE)[None, :]
     draws = torch.randn(count, 1, SIZE, SIZE, generator=seeded(seed))
-    residuals = smooth(draws, 0.04) * rows + columns
+    residuals = smooth(draws, 0.04) * rows + healthy_mean()
     everything, whole = a_pass(residuals, seed + 1)
 
     def passes() -> Iterable[tuple[Tensor, VAEOutput]]:
@@ -141,24 +145,34 @@ def test_scores_are_collected_from_all_batches_in_ascending_order() -> None:
 
 def test_mean_and_spread_are_those_of_the_smoothed_residuals_pixel_by_pixel() -> None:
     passes = healthy_passes(400)
-    found = calibrated(passes).healthy.residual
-    smoothed = torch.cat([smooth(residual, SMOOTHING) for residual, _ in passes()]).squeeze(1)
-    torch.testing.assert_close(found.mean, smoothed.mean(0), atol=1e-4, rtol=1e-3)
-    ratio = found.spread / smoothed.std(0)
-    assert float(ratio.mean()) == pytest.approx(1, abs=0.03)
-    assert float((ratio - 1).abs().max()) < 0.3  # it is smoothed over neighbours
+    for found, scale in zip(calibrated(passes).healthy.residual, (FINE, COARSE), strict=True):
+        smoothed = torch.cat([smooth(residual, scale) for residual, _ in passes()]).squeeze(1)
+        torch.testing.assert_close(found.mean, smoothed.mean(0), atol=1e-4, rtol=1e-3)
+        ratio = found.spread / smoothed.std(0)
+        assert float(ratio.mean()) == pytest.approx(1, abs=0.03)
+        assert float((ratio - 1).abs().max()) < 0.3  # it is smoothed over neighbours
 
 
 @pytest.mark.parametrize("seed", [0, 50])
 def test_z_maps_of_healthy_images_are_standard_normal(seed: int) -> None:
     calibration = calibrated(healthy_passes(400))
     residuals = torch.cat([residual for residual, _ in healthy_passes(400, seed)()])
-    z = z_map(calibration.healthy, residuals)
-    assert z.shape == (400, SIZE, SIZE)
-    assert float(z.mean()) == pytest.approx(0, abs=0.03)
-    assert float(z.std()) == pytest.approx(1, abs=0.05)
-    assert float(z.mean(0).abs().max()) < 0.35  # everywhere, not only on average
-    assert float((z.std(0) - 1).abs().max()) < 0.3
+    for scale in calibration.healthy.residual:
+        z = scale.z(residuals)
+        assert z.shape == (400, SIZE, SIZE)
+        assert float(z.mean()) == pytest.approx(0, abs=0.03)
+        assert float(z.std()) == pytest.approx(1, abs=0.05)
+        assert float(z.mean(0).abs().max()) < 0.35  # everywhere, not only on average
+        assert float((z.std(0) - 1).abs().max()) < 0.3
+
+
+def test_each_place_shows_the_scale_at_which_it_stands_out_most() -> None:
+    healthy = calibrated(healthy_passes(400)).healthy
+    residual = next(iter(healthy_passes(10, seed=3)()))[0]
+    fine, coarse = (scale.z(residual) for scale in healthy.residual)
+    found = z_map(healthy, residual)
+    assert torch.equal(found.abs(), torch.maximum(fine.abs(), coarse.abs()))
+    assert ((found == fine) | (found == coarse)).all()
 
 
 def test_the_pixel_threshold_holds_the_stated_share_of_healthy_validation_pixels() -> None:
@@ -171,7 +185,7 @@ def test_the_pixel_threshold_holds_the_stated_share_of_healthy_validation_pixels
 
 def test_a_brighter_spot_is_positive_and_a_darker_one_negative() -> None:
     calibration = calibrated(healthy_passes())
-    residual = calibration.healthy.residual.mean.repeat(1, 1, 1, 1).clone()
+    residual = healthy_mean()[None, None].clone()
     residual[0, 0, 4:10, 4:10] += 1
     residual[0, 0, 20:26, 20:26] -= 1
     z = z_map(calibration.healthy, residual)[0]
@@ -194,7 +208,7 @@ def test_outside_the_chest_a_difference_counts_less() -> None:
 def test_what_the_patch_map_sees_adds_to_the_map_and_what_it_misses_takes_nothing_off() -> None:
     passes = [(x, y._replace(patch_logits=x[:, :, ::4, ::4])) for x, y in healthy_passes()()]
     healthy = learn_healthy(passes, CHEST)
-    images, output = a_pass(0.3 + healthy.residual.mean[None, None])
+    images, output = a_pass(0.3 + healthy_mean()[None, None])
     logits = torch.full((1, 1, SIZE // 4, SIZE // 4), -20.0)
     logits[..., :4] = 20.0
     alone = healthy.z_map(images, output)[0]
@@ -213,8 +227,9 @@ def test_pixels_that_never_change_do_not_turn_noise_into_evidence() -> None:
 
 def test_the_size_of_the_batches_does_not_matter() -> None:
     whole, parts = calibrated(healthy_passes(40, batch=40)), calibrated(healthy_passes(40))
-    torch.testing.assert_close(whole.healthy.residual.mean, parts.healthy.residual.mean)
-    torch.testing.assert_close(whole.healthy.residual.spread, parts.healthy.residual.spread)
+    for one, other in zip(whole.healthy.residual, parts.healthy.residual, strict=True):
+        torch.testing.assert_close(one.mean, other.mean)
+        torch.testing.assert_close(one.spread, other.spread)
     assert whole.pixel_threshold == pytest.approx(parts.pixel_threshold, rel=1e-4)
 
 
@@ -232,7 +247,9 @@ def test_a_calibration_survives_a_checkpoint(tmp_path: Path) -> None:
     calibration = calibrated(healthy_passes())
     checkpoint.save(tmp_path / "c.pth", "model", {"calibration": calibration.to_content()})
     back = Calibration.from_content(checkpoint.load(tmp_path / "c.pth", "model")["calibration"])
-    assert torch.equal(back.healthy.residual.spread, calibration.healthy.residual.spread)
+    for one, other in zip(back.healthy.residual, calibration.healthy.residual, strict=True):
+        assert one.smoothing == other.smoothing
+        assert torch.equal(one.spread, other.spread)
     assert torch.equal(back.scores[DEFAULT_SCORE], calibration.scores[DEFAULT_SCORE])
     assert back.healthy.common_scale == calibration.healthy.common_scale
     assert back.pixel_threshold == calibration.pixel_threshold

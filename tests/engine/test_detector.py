@@ -66,7 +66,7 @@ def test_the_map_is_the_difference_in_units_of_the_healthy_spread(
     [found] = detector.detect([chest(902)])
     healthy = detector.calibration.healthy
     residual = torch.from_numpy(found.difference)[None, None]
-    expected = (healthy.residual.z(residual)[0] * healthy.weight).numpy()
+    expected = (healthy.residual_z(residual)[0] * healthy.weight).numpy()
     np.testing.assert_allclose(found.anomaly_map, expected, atol=1e-4)
 
 
