@@ -74,22 +74,22 @@ class Healthy:
         A faint shadow only stands out in a wide mean, a small spot only in a narrow one. Lindeberg,
         "Feature Detection with Automatic Scale Selection" (1998).
         """
-        scales = torch.stack([statistics.z(residual) for statistics in self.residual])
-        strongest = scales.abs().argmax(0, keepdim=True)
-        return scales.gather(0, strongest).squeeze(0)
+        strongest, *others = (statistics.z(residual) for statistics in self.residual)
+        for z in others:
+            strongest = torch.where(z.abs() > strongest.abs(), z, strongest)
+        return strongest
 
-    def z_map(self, images: Tensor, output: VAEOutput) -> Tensor:
-        """Signed z-scores of a pass over (B, 1, S, S) → (B, S, S), not yet weighted by place.
+    def z_map(self, residual_z: Tensor, patch_logits: Tensor | None) -> Tensor:
+        """Signed z-scores of the residual (B, S, S) → of all that is seen, not weighted by place.
 
         The length of two of them taken at right angles: of the residual, which lends the sum its
         sign, and of the patch map where that stands above what healthy images show.
         """
-        z = self.residual_z(images - output.reconstruction)
-        if self.patch_map is None or output.patch_logits is None:
-            return z
-        odds = self.patch_map.z(output.patch_logits).clamp_min(0).unsqueeze(1)
-        fine = F.interpolate(odds, size=z.shape[-1], mode="bilinear").squeeze(1)
-        return z.sign() * (z.square() + fine.square()).sqrt()
+        if self.patch_map is None or patch_logits is None:
+            return residual_z
+        odds = self.patch_map.z(patch_logits).clamp_min(0).unsqueeze(1)
+        patch_z = F.interpolate(odds, size=residual_z.shape[-1], mode="bilinear").squeeze(1)
+        return residual_z.sign() * (residual_z.square() + patch_z.square()).sqrt()
 
     def with_scale(self, scale: CommonScale) -> "Healthy":
         return replace(self, common_scale=scale)

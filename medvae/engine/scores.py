@@ -37,8 +37,12 @@ class View:
         return vectors(self.images, self.output, self.healthy.field)
 
     @cached_property
+    def residual_z(self) -> Tensor:
+        return self.healthy.residual_z(self.images - self.output.reconstruction)
+
+    @cached_property
     def z_map(self) -> Tensor:
-        return self.healthy.z_map(self.images, self.output)
+        return self.healthy.z_map(self.residual_z, self.output.patch_logits)
 
     @property
     def anomaly_map(self) -> Tensor:
@@ -78,7 +82,7 @@ def ssim(view: View) -> Tensor:
 
 def residual(view: View) -> Tensor:
     """Log mean squared z-score of the residual, weighted by the chest field: → (B,)."""
-    z = view.healthy.residual_z(view.images - view.output.reconstruction)
+    z = view.residual_z
     field = view.healthy.field.to(z.device)
     return ((z.square() * field).flatten(1).sum(1) / field.sum() + 1e-6).log()
 

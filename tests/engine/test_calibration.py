@@ -54,7 +54,7 @@ def a_pass(residual: Tensor, seed: int = 0) -> tuple[Tensor, VAEOutput]:
 
 
 def z_map(healthy: Healthy, residual: Tensor) -> Tensor:
-    return healthy.z_map(*a_pass(residual))
+    return View(*a_pass(residual), healthy, beta=1.0).z_map
 
 
 def healthy_mean() -> Tensor:
@@ -211,8 +211,8 @@ def test_what_the_patch_map_sees_adds_to_the_map_and_what_it_misses_takes_nothin
     images, output = a_pass(0.3 + healthy_mean()[None, None])
     logits = torch.full((1, 1, SIZE // 4, SIZE // 4), -20.0)
     logits[..., :4] = 20.0
-    alone = healthy.z_map(images, output)[0]
-    both = healthy.z_map(images, output._replace(patch_logits=logits))[0]
+    alone = View(images, output, healthy, beta=1.0).z_map[0]
+    both = View(images, output._replace(patch_logits=logits), healthy, beta=1.0).z_map[0]
     assert torch.equal(both.sign(), alone.sign())
     assert (both[:, :12].abs() > alone[:, :12].abs() + 5).all()
     torch.testing.assert_close(both[:, 24:], alone[:, 24:])

@@ -19,6 +19,7 @@ from medvae.engine.scores import (
     DEFAULT_SCORE,
     NEED_PATCH_HEAD,
     SCORES,
+    View,
     _towards_equal,
     combine,
     common_scale,
@@ -108,9 +109,9 @@ def test_statistics_survive_a_checkpoint(tmp_path):
     again = Calibration.from_content(content)
     images, logits = torch.randn((2, 1, 32, 32)), torch.randn((2, 1, 8, 8))
     output = VAEOutput(torch.zeros_like(images), images, images, logits)
-    first, second = (each.healthy.z_map(images, output) for each in (calibration, again))
-    assert torch.equal(first, second)
-    assert not torch.equal(first, again.healthy.residual_z(images))
+    first, second = (View(images, output, each.healthy, 1.0) for each in (calibration, again))
+    assert torch.equal(first.z_map, second.z_map)
+    assert not torch.equal(first.z_map, first.residual_z)
     assert again.healthy.common_scale == calibration.healthy.common_scale
 
 
