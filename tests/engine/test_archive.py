@@ -206,5 +206,7 @@ def test_an_image_listed_twice_is_two_rows(
     archive = plan(tmp_path, model, "list.txt")
     finish_archive(archive, detector)
     first, second, missing = rows(archive)
-    assert first == second
+    for name, value in first.items():  # two rows of one batch may round differently
+        expected = pytest.approx(value, rel=1e-5) if isinstance(value, float) else value
+        assert second[name] == expected
     assert missing["error"] == "missing.png: No such file or directory"

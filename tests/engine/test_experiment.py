@@ -133,7 +133,7 @@ def test_the_same_configuration_gives_the_same_model(
         checkpoint.load(workspace.run_folder(run) / "best.pth", "model") for run in ("a", "b")
     )
     assert all(torch.equal(other["weights"][name], w) for name, w in one["weights"].items())
-    assert torch.equal(*(c["calibration"]["healthy"]["residual"]["mean"] for c in (one, other)))
+    assert torch.equal(*(c["calibration"]["healthy"]["residual"][0]["mean"] for c in (one, other)))
 
 
 # --- Promotion -----------------------------------------------------------------------------------
