@@ -74,7 +74,7 @@ def _draw_colour_bar(figure: Figure, pixel_threshold: float) -> None:
     axes.tick_params(colors=MUTED, labelsize=9, length=2)
     axes.spines[:].set_visible(False)
     axes.set_title(
-        "darker than healthy        z-score against healthy images        brighter than healthy",
+        "darker than healthy      z-score against healthy images      brighter than healthy",
         color=MUTED,
         fontsize=9.5,
         pad=4,
