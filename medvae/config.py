@@ -90,7 +90,7 @@ class TrainingConfig(Section):
         0,
         ge=0,
         le=1_000_000,
-        description="Fewest images an epoch; a smaller set is passed through several times in one.",
+        description="A smaller set is passed through several times an epoch, to about so many.",
     )
     batch_size: int = Field(64, ge=1, le=4096, description="Images a step.")
     learning_rate: float = Field(1e-3, gt=0, le=1, description="Peak learning rate of Adam.")

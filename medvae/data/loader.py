@@ -77,9 +77,9 @@ class XRayLoader:
         world: World = ALONE,
         least_images: int = 0,
     ) -> None:
-        """least_images: fewest images an epoch; a smaller set is passed through several times."""
+        """least_images: an epoch passes through a smaller set several times, to about so many."""
         self.dataset = dataset
-        self.passes = max(1, round(least_images / len(dataset))) if len(dataset) else 1
+        self.passes = max(1, round(least_images / max(1, len(dataset))))
         self.batch_size = batch_size
         self.compute = compute
         self.seed = seed

@@ -22,6 +22,12 @@ PASTE = """(text) => {
 }"""
 
 
+def show_test_images(page: Page, site: Site) -> None:
+    visit(page, site.url)
+    page.get_by_role("button", name="Show test images").click()
+    expect(page.locator("#results .card")).to_have_count(6)
+
+
 def test_a_bad_file_gets_a_message_and_does_not_lose_the_good_one(
     page: Page, site: Site, model: str, phantom_file: Path, tmp_path: Path
 ) -> None:
@@ -67,9 +73,7 @@ def test_sampled_test_images_show_their_truth_and_make_a_report_card(
 def test_an_image_is_looked_at_closely_and_the_results_are_kept(
     page: Page, site: Site, model: str
 ) -> None:
-    visit(page, site.url)
-    page.get_by_role("button", name="Show test images").click()
-    expect(page.locator("#results .card")).to_have_count(6)
+    show_test_images(page, site)
     slider = page.locator("#target-fpr")
     before = [page.locator("#results .card.unusual").count()]
     for percents in ("1", "20"):
@@ -127,9 +131,7 @@ def test_a_reload_and_a_second_tab_find_the_running_job_and_cancel_reaches_both(
 def test_a_closer_look_at_results_that_are_gone_says_what_to_do(
     page: Page, site: Site, model: str
 ) -> None:
-    visit(page, site.url)
-    page.get_by_role("button", name="Show test images").click()
-    expect(page.locator("#results .card")).to_have_count(6)
+    show_test_images(page, site)
 
     def forget(route: Route) -> None:
         asked = json.loads(route.request.post_data or "{}")

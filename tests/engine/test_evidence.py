@@ -115,5 +115,17 @@ def test_statistics_survive_a_checkpoint(tmp_path):
     assert again.healthy.common_scale == calibration.healthy.common_scale
 
 
+def test_a_model_of_an_older_version_keeps_its_map_of_one_scale():
+    content = _detector(True).calibration.to_content()
+    content["healthy"]["residual"] = dict(content["healthy"]["residual"][0])
+    del content["healthy"]["residual"]["smoothing"], content["healthy"]["patch_map"]
+    healthy = Calibration.from_content(content).healthy
+    [scale] = healthy.residual
+    assert scale.smoothing == 0.02
+    assert healthy.patch_map is None
+    residual = torch.randn((2, 1, 32, 32))
+    assert torch.equal(healthy.residual_z(residual), scale.z(residual))
+
+
 def test_every_score_has_a_label():
     assert set(LABELS) == {*SCORES, DEFAULT_SCORE}
