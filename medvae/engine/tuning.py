@@ -133,10 +133,12 @@ class Tuning:
     def _agreeing(self, trial: Trial) -> Trial:
         """The trial, refused where its losses are not those of float32."""
         pairs = list(zip(trial.losses, self.trials[0].losses, strict=False))
-        worst = max((abs(mine / right - 1) for mine, right in pairs), default=0.0)
-        if worst <= AGREEMENT:
+        off = [abs(mine / right - 1) for mine, right in pairs]
+        if all(share <= AGREEMENT for share in off):  # which a loss that is no number never is
             return trial
-        return replace(trial, seconds=math.inf, refused=f"loss off by {worst:.1%}")
+        broken = any(map(math.isnan, off))
+        refused = "the loss is no longer a number" if broken else f"loss off by {max(off):.1%}"
+        return replace(trial, seconds=math.inf, refused=refused)
 
     def _compilation_may_pay(self) -> bool:
         """Not on MPS, nor on a CPU that has less to save in this run than a compilation costs."""

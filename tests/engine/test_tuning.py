@@ -73,6 +73,22 @@ def test_one_whose_loss_is_not_that_of_float32_is_refused(
     assert tuner.best.compute.precision == "fp32"
 
 
+def test_one_whose_gradients_are_no_numbers_is_refused(make_trainer: MakeTrainer) -> None:
+    """As some compilers' are: the first loss is right, the next one is no number."""
+
+    @dataclass(frozen=True)
+    class Miscompiled(Able):
+        def place(self, module: torch.nn.Module) -> torch.nn.Module:
+            if self.precision == "bf16":
+                next(module.parameters()).register_hook(lambda gradient: gradient * torch.nan)
+            return super().place(module)
+
+    tuner = tuned(make_trainer, Miscompiled(torch.device("cpu"), "fp32"))
+    told = tuner.run()
+    assert told.tried["bf16, channels last"] == "the loss is no longer a number"
+    assert tuner.best.compute.precision == "fp32"
+
+
 def test_one_that_fails_is_told_and_passed_over(make_trainer: MakeTrainer) -> None:
     @dataclass(frozen=True)
     class NoContiguous(Able):
