@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
-from types import TracebackType
 from typing import Generic, TypeVar
 
 Result = TypeVar("Result")
@@ -19,12 +18,7 @@ class Background(Generic[Result]):
     def __enter__(self) -> "Background[Result]":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._thread.shutdown()
 
     def put(self, name: str, work: Callable[[], Result]) -> None:

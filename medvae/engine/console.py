@@ -1,7 +1,6 @@
 """A run's events as progress bars and lines on a terminal."""
 
 import sys
-from types import TracebackType
 
 from tqdm import tqdm
 
@@ -26,12 +25,7 @@ class ConsoleProgress:
     def __enter__(self) -> "ConsoleProgress":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._close()
 
     def __call__(self, event: Event) -> None:
