@@ -9,7 +9,8 @@ import signal
 import threading
 from dataclasses import replace
 
-from jobs.tasks import Assignment, Outcome, train
+from jobs.assignment import Assignment, Outcome
+from jobs.tasks import train
 from medvae.engine.events import Event, OnEvent, Preparing, RunStarted, ShouldStop
 
 MOMENTS = ("claim", "start", "calibration", "publishing", "published")

@@ -19,9 +19,9 @@ from typing import Annotated, Any
 
 import typer
 
+from jobs.assignment import Assignment, Outcome
 from jobs.service import JobService
 from jobs.store import Store
-from jobs.tasks import Assignment, Outcome
 from jobs.views import JobView, Status
 from medvae.engine.events import OnEvent, Progress, ShouldStop, Stop
 from medvae.workspace import PROJECT, Workspace

@@ -7,7 +7,7 @@ Payload of the parent: a `ScoreRequest`; of a part: `shard`. The work itself is
 from functools import lru_cache
 from pathlib import Path
 
-from jobs.tasks import Assignment, Outcome
+from jobs.assignment import Assignment, Outcome
 from medvae.engine import archive
 from medvae.engine.archive_plan import SHARDS, Archive, plan_archive
 from medvae.engine.detector import AnomalyDetector

@@ -5,51 +5,17 @@ Importing it does not import torch: a runner imports the science when it is call
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from jobs.assignment import Assignment, Outcome, Runner
 from jobs.store import Store
-from jobs.views import JobView
 from medvae.config import Config
 from medvae.engine.attempts import attempt_folder
-from medvae.engine.events import MayPublish, OnEvent, ShouldStop, Stop, Stopped, always
-from medvae.workspace import Workspace
+from medvae.engine.events import OnEvent, ShouldStop, Stopped
 
 logger = logging.getLogger(__name__)
 
 Nudge = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """A claimed job and the place to do it in.
-
-    may_publish: whether the job is still this worker's; asked of the job table at that moment.
-    """
-
-    job: JobView
-    folder: Path
-    workspace: Workspace
-    device: str | None
-    may_publish: MayPublish = always
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a runner ended: `stopped` is None when it went to its end, `error` is for the user.
-
-    With `parts`, name → payload, the job is not at its end: it is run again once jobs of the kind
-    "KIND part" have done them all. It tells by its `result`, which is {"parts": count} then.
-    """
-
-    result: dict[str, Any] = field(default_factory=dict)
-    stopped: Stop | None = None
-    error: str | None = None
-    parts: Mapping[str, dict[str, Any]] = field(default_factory=dict)
-
-
-Runner = Callable[[Assignment, OnEvent, ShouldStop], Outcome]
 
 
 def attach(queue: Any, take: Callable[[str], None]) -> Nudge:

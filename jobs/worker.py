@@ -23,13 +23,14 @@ from typing import Any
 
 from huey.consumer import Consumer
 
+from jobs.assignment import Assignment, Outcome, Runner
 from jobs.attempt import LOG, Attempt
 from jobs.database import StoreUnavailable
 from jobs.failures import explain
 from jobs.locks import lock_device
 from jobs.queue import close_queue, open_queue, queue_url
 from jobs.store import PART, Store, database_url
-from jobs.tasks import RUNNERS, Assignment, Outcome, Runner, attach, find_device, recover, warm_up
+from jobs.tasks import RUNNERS, attach, find_device, recover, warm_up
 from jobs.views import JobView, Status
 from medvae.engine.events import Stop
 from medvae.errors import JobError, MedVAEError

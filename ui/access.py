@@ -1,9 +1,6 @@
-"""What a visitor may do: accounts, sessions and throttles of one page, its names and its audit log.
+"""What decides about a request: accounts, sessions and throttles of one page, its names and its
+audit log."""
 
-`allowed` stands before every handler that does something; without it a handler only shows.
-"""
-
-import inspect
 import ipaddress
 import json
 import logging
@@ -12,23 +9,12 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Callable
-from functools import wraps
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
-
-import gradio as gr
-from gradio.context import LocalContext
+from typing import Any
 
 from medvae.workspace import Workspace
-from ui.accounts import LOCAL, Accounts, Role, Sessions, Throttle, Visitor
-
-if TYPE_CHECKING:
-    from ui.context import Context
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from ui.accounts import LOCAL, Accounts, Sessions, Throttle, Visitor
 
 OPERATOR = "operator"  # the name that goes with an invented password
 _HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(?::\d{1,5})?")
@@ -36,7 +22,6 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 SHARED = ".gradio.live"
 AUDIT_FILE, AUDIT_BYTES, AUDIT_FILES = "audit.log", 5_000_000, 4
 VISITOR = "medvae.visitor"  # in the scope of a request
-NAMED = ("run", "job", "preset")  # parameters that the audit log repeats: never one with a path
 
 
 class Access:
@@ -148,45 +133,6 @@ def open_access(
         accounts.add(OPERATOR, invented, "operator")
     audit = Audit(workspace.state / AUDIT_FILE)
     return Access(accounts, _names_of(host, share), audit), invented
-
-
-def allowed(role: Role) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Let only visitors of that role through (an operator is also a viewer), and note who did it.
-
-    For handlers whose first argument is the `Context`. Stands at the endpoint itself: a hidden
-    button protects nothing.
-    """
-
-    def decorate(handler: Callable[P, R]) -> Callable[P, R]:
-        name = getattr(handler, "__name__", "?")
-        parameters = inspect.signature(handler)
-
-        @wraps(handler)
-        def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-            context = cast("Context", args[0])
-            visitor = _visitor_of_call(context)
-            if visitor is None or (role == "operator" and visitor.role != "operator"):
-                who = visitor.name if visitor else "nobody"
-                context.access.audit.note(who, f"{name} refused")
-                raise gr.Error(f"for this, sign in as {role}", print_exception=False)
-            given = parameters.bind(*args, **kwargs).arguments
-            about = {key: str(given[key])[:80] for key in NAMED if given.get(key)}
-            context.access.audit.note(visitor.name, name, **about)
-            return handler(*args, **kwargs)
-
-        guarded.role = role  # type: ignore[attr-defined]  # read by the test of all endpoints
-        return guarded
-
-    return decorate
-
-
-def _visitor_of_call(context: "Context") -> Visitor | None:
-    """Who sent the event that is being handled; outside of any (a test) there is no request."""
-    request = LocalContext.request.get(None)
-    if request is None or request.request is None:
-        return None if context.access.accounts else LOCAL
-    visitor: Visitor | None = request.request.scope.get(VISITOR)
-    return visitor
 
 
 def _from_environment(name: str) -> list[str]:

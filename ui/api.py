@@ -15,10 +15,10 @@ from medvae.config import Config, presets
 from medvae.engine.attempts import MODEL
 from medvae.engine.events import Stop
 from medvae.errors import ConfigError, DataError
-from ui.access import allowed
 from ui.context import Context, discarding, told
 from ui.looking import Look, Unreadable, look_at_files
 from ui.models import describe
+from ui.permission import allowed
 from ui.pictures import to_uri
 from ui.views import NOTICE
 

@@ -20,9 +20,9 @@ from medvae.data.survey import SURVEY, Survey, read_survey, surveyed_folders
 from medvae.engine.events import Stop
 from medvae.errors import DataError, MedVAEError
 from ui import data_views as views
-from ui.access import allowed
 from ui.context import Context, discarding, patient, told
 from ui.history import RunHistory
+from ui.permission import allowed
 from ui.theme import canvas
 from ui.train_tab import stop_run
 from ui.views import notice

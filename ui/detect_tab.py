@@ -11,7 +11,6 @@ import gradio as gr
 from medvae.engine.score_request import ScoreRequest
 from medvae.errors import DataError, MedVAEError
 from ui import detect_views as views
-from ui.access import allowed
 from ui.context import Context, patient, told
 from ui.downloads import picture_zip, report_cards, score_csv
 from ui.looking import (
@@ -23,6 +22,7 @@ from ui.looking import (
     look_at_test_images,
 )
 from ui.models import describe
+from ui.permission import allowed
 from ui.pictures import figure_uri
 from ui.places import Place
 from ui.results import Results

@@ -14,8 +14,8 @@ from jobs.sweeps import SWEEP
 from jobs.views import Status
 from medvae.engine.attempts import MODEL
 from medvae.errors import JobError
-from ui.access import allowed
 from ui.context import Context, discarding, told
+from ui.permission import allowed
 from ui.run_files import find_file
 from ui.runs_views import Row
 

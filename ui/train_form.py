@@ -12,7 +12,6 @@ import gradio as gr
 from jobs.sweeps import SweepPlan
 from medvae.config import Config, presets
 from medvae.data.cache import imported_roots
-from ui.access import allowed
 from ui.config_form import (
     MAIN,
     Fault,
@@ -24,6 +23,7 @@ from ui.config_form import (
 )
 from ui.context import Context, told
 from ui.estimates import time_estimate
+from ui.permission import allowed
 from ui.theme import canvas
 from ui.views import fault_list
 

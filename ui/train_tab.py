@@ -13,8 +13,8 @@ from jobs.sweeps import MOST_RUNS, SWEEP
 from jobs.views import JobView, Status
 from medvae.engine.events import Stop
 from medvae.errors import JobError
-from ui.access import allowed
 from ui.context import Context, patient, told
+from ui.permission import allowed
 from ui.run_files import log_tail
 from ui.theme import canvas
 from ui.train_form import build_train_form

@@ -9,8 +9,8 @@ from typing import Any
 import gradio as gr
 
 from jobs.views import JobView
-from ui.access import allowed
 from ui.context import Context, patient, told
+from ui.permission import allowed
 from ui.places import Place
 from ui.runs_views import KIND_WORDS
 from ui.theme import canvas

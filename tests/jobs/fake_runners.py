@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from jobs.tasks import Assignment, Outcome
+from jobs.assignment import Assignment, Outcome
 from medvae.engine.events import OnEvent, Progress, ShouldStop
 
 STEP = 0.02

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from jobs.assignment import Assignment, Outcome, Runner
 from jobs.failures import explain
 from jobs.queue import open_queue, queue_url
 from jobs.service import JobService
 from jobs.store import Store, database_url
-from jobs.tasks import Assignment, Outcome, Runner
 from jobs.views import JobView, Status
 from jobs.worker import Timing, Worker
 from medvae.config import Config

@@ -9,7 +9,8 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
-from jobs.tasks import Assignment, import_data
+from jobs.assignment import Assignment
+from jobs.tasks import import_data
 from jobs.views import Status
 from medvae.data.download import RemoteFile
 from medvae.engine.events import Preparing, Stop, never
