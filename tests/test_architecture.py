@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,25 @@ def violations(root: Path) -> set[str]:
 def test_no_module_imports_against_the_arrows() -> None:
     assert len(sources(PROJECT)) > 30
     assert violations(PROJECT) == set()
+
+
+def in_order(root: Path) -> list[str]:
+    """Modules, each after all that it imports. Raises `CycleError` where they go in circles."""
+    files = {module_of(file, root): file for file in sources(root)}
+    needs = {module: files.keys() & set(imports_of(file, root)) for module, file in files.items()}
+    return list(TopologicalSorter(needs).static_order())
+
+
+def test_no_modules_import_each_other() -> None:
+    assert len(in_order(PROJECT)) == len(sources(PROJECT))
+
+
+def test_a_circle_of_modules_is_found(tmp_path: Path) -> None:
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "one.py").write_text("from jobs.two import two")
+    (tmp_path / "jobs" / "two.py").write_text("def two():\n    from jobs import one")
+    with pytest.raises(CycleError):
+        in_order(tmp_path)
 
 
 @pytest.mark.parametrize(
