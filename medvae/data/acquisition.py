@@ -32,14 +32,13 @@ def reacquire(
     """
     if not strength:
         return images, clean
-    count = len(images)
-    d = draws.t()  # (DRAWS, B)
-    both = torch.cat([images, clean])  # (2B, 1, S, S)
+    d = draws.t()[..., None, None, None]  # (DRAWS, B, 1, 1, 1)
+    both = torch.stack([images, clean])  # (2, B, 1, S, S)
     both = _tone(both, d[:2] * 2 - 1, strength)
     both = _sharpness(both, d[2], strength)
     both = _letter(_border(both, d[3:8], strength), d[8:12])
-    scale = (NOISE * strength * d[12].square()).view(count, 1, 1, 1)
-    return (both[:count] + scale * noise).clamp(0, 1), both[count:]
+    scale = NOISE * strength * d[12].square()
+    return (both[0] + scale * noise).clamp(0, 1), both[1]
 
 
 def reacquired(batches: Iterable[Tensor], strength: float, seed: int = 0) -> Iterator[Tensor]:
@@ -55,22 +54,17 @@ def reacquired(batches: Iterable[Tensor], strength: float, seed: int = 0) -> Ite
         yield reacquire(images, images, draws, noise, strength)[0]
 
 
-def _twice(values: Tensor) -> Tensor:
-    """(B,) → (2B, 1, 1, 1), the same for both versions."""
-    return values.repeat(2).view(-1, 1, 1, 1)
-
-
 def _tone(images: Tensor, draws: Tensor, strength: float) -> Tensor:
-    bent = images.clamp(1e-4, 1).pow(torch.exp(GAMMA * strength * _twice(draws[0])))
+    """As all below: images (2, B, 1, S, S), draws (..., B, 1, 1, 1) that hold for both versions."""
+    bent = images.clamp(1e-4, 1).pow(torch.exp(GAMMA * strength * draws[0]))
     curve = bent * bent * (3 - 2 * bent)
-    return bent + CURVE * strength * _twice(draws[1]) * (curve - bent)
+    return torch.lerp(bent, curve, CURVE * strength * draws[1])
 
 
 def _sharpness(images: Tensor, draws: Tensor, strength: float) -> Tensor:
     low, high = SHARPNESS
     blurred = _softened(_softened(images, -1), -2)
-    share = _twice(low + (high - low) * draws) * strength
-    return (images + share * (blurred - images)).clamp(0, 1)
+    return torch.lerp(images, blurred, (low + (high - low) * draws) * strength).clamp(0, 1)
 
 
 def _softened(images: Tensor, axis: int) -> Tensor:
@@ -87,24 +81,26 @@ def _softened(images: Tensor, axis: int) -> Tensor:
 
 def _border(images: Tensor, draws: Tensor, strength: float) -> Tensor:
     """Black strips of their own width along about half of the edges of some images."""
-    side = images.shape[-1]
-    place = (torch.arange(side, device=images.device).float() + 0.5) / side
-    across, down = place.view(1, 1, 1, side), place.view(1, 1, side, 1)
-    widths = BORDER * strength * (2 * draws[1:] - 1) * (draws[0] < BORDERED)
-    left, right, top, bottom = (_twice(width) for width in widths)
-    columns = ((across > left) & (1 - across > right)).float()  # (2B, 1, 1, S)
-    rows = ((down > top) & (1 - down > bottom)).float()  # (2B, 1, S, 1)
+    across, down = _places(images)
+    left, right, top, bottom = BORDER * strength * (2 * draws[1:] - 1) * (draws[0] < BORDERED)
+    columns = ((across > left) & (1 - across > right)).float()  # (B, 1, 1, S)
+    rows = ((down > top) & (1 - down > bottom)).float()  # (B, 1, S, 1)
     return images * columns * rows
 
 
 def _letter(images: Tensor, draws: Tensor) -> Tensor:
     """A bright mark of a letter's size near an upper corner of some images."""
+    across, down = _places(images)
+    x = across - torch.where(draws[1] < 0.5, 0.02 + 0.1 * draws[2], 0.92 - 0.1 * draws[2])
+    y = down - (0.02 + 0.2 * draws[3])
+    right, below = (x > 0) & (draws[0] < LETTERED), y > 0  # (B, 1, 1, S), (B, 1, S, 1)
+    stem = right & (x < 0.017) & (below & (y < 0.07))
+    bars = right & (x < 0.05) & ((below & (y < 0.017)) | ((y > 0.03) & (y < 0.044)))
+    return torch.where(stem | bars, 0.95, images)
+
+
+def _places(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the columns (1, S) and the rows (S, 1) lie, as shares of the side."""
     side = images.shape[-1]
     place = (torch.arange(side, device=images.device).float() + 0.5) / side
-    left = _twice(torch.where(draws[1] < 0.5, 0.02 + 0.1 * draws[2], 0.92 - 0.1 * draws[2]))
-    top = _twice(0.02 + 0.2 * draws[3])
-    x, y = place.view(1, 1, 1, side) - left, place.view(1, 1, side, 1) - top
-    shown = (x > 0) & (x < 0.05) & (_twice(draws[0]) < LETTERED)
-    upright = (x < 0.017) & (y > 0) & (y < 0.07)
-    bars = ((y > 0) & (y < 0.017)) | ((y > 0.03) & (y < 0.044))
-    return torch.where(shown & (upright | bars), 0.95, images)
+    return place.view(1, side), place.view(side, 1)

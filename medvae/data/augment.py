@@ -38,6 +38,6 @@ def augment(
         align_corners=False,
     )
     moved = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    beyond = (grid.abs() > 1).any(-1).unsqueeze(1) & (draws[6] < 0).view(count, 1, 1, 1)
+    beyond = (grid.abs().amax(-1) > 1).unsqueeze(1) & (draws[6] < 0).view(count, 1, 1, 1)
     exposed = moved.clamp(1e-4, 1.0).pow(torch.exp(GAMMA * draws[5]).view(count, 1, 1, 1))
     return exposed.masked_fill(beyond, 0.0)

@@ -44,6 +44,7 @@ def paste_patches(
     patch is set down at a pixel. draws: (B, config.patches, DRAWS), uniform in 0..1.
     """
     pasted, covered = images, torch.zeros_like(images)
+    sources = torch.cat([images, donors]).squeeze(1)  # (2B, S, S)
     used = draws[:, 0, 0] < config.share
     for turn, drawn in enumerate(draws.unbind(1)):
         d = drawn.t()  # (DRAWS, B)
@@ -51,9 +52,7 @@ def paste_patches(
             used = used & (d[0] < AGAIN)
         centre = _places(field, d[1])
         mask = _soft_mask(images.shape[-1], centre, d[6:]) * used.view(-1, 1, 1, 1).float()
-        source = torch.where((d[4] < 0.5).view(-1, 1, 1, 1), images, donors)
-        source = torch.where((d[5] < 0.5).view(-1, 1, 1, 1), source, source.flip(-1))
-        pasted = pasted + mask * (_moved(source, centre, d[2:4]) - pasted)
+        pasted = torch.lerp(pasted, _moved(sources, centre, d[2:6]), mask)
         covered = torch.maximum(covered, mask)
     return Pasted(pasted, covered * _visible(pasted - images))
 
@@ -74,15 +73,19 @@ def _places(field: Tensor, draws: Tensor) -> Tensor:
     return torch.stack([index % side, torch.div(index, side, rounding_mode="floor")])
 
 
-def _moved(source: Tensor, centre: Tensor, draws: Tensor) -> Tensor:
-    """Images (B, 1, S, S) with the content of a random place brought to `centre` (2, B)."""
-    side = source.shape[-1]
-    start = ((MARGIN + (1 - 2 * MARGIN) * draws) * side).long()
-    pixel = torch.arange(side, device=source.device)
-    column, row = (pixel + (start - centre).unsqueeze(2)).unbind(0)  # (B, S) each
-    image = torch.arange(len(source), device=source.device).view(-1, 1, 1)
-    inside = source[:, 0][image, _mirrored(row, side)[:, :, None], _mirrored(column, side)[:, None]]
-    return inside.unsqueeze(1)
+def _moved(sources: Tensor, centre: Tensor, draws: Tensor) -> Tensor:
+    """Images (B, 1, S, S) with the content of a random place brought to `centre` (2, B).
+
+    sources: (2B, S, S), the images themselves and a donor for each. draws: (4, B): the place, which
+    of the two it lies in, and whether that is mirrored.
+    """
+    count, side = centre.shape[1], sources.shape[-1]
+    start = ((MARGIN + (1 - 2 * MARGIN) * draws[:2]) * side).long()
+    pixel = torch.arange(side, device=sources.device)
+    column, row = _mirrored(pixel + (start - centre).unsqueeze(2), side).unbind(0)  # (B, S) each
+    column = torch.where((draws[3] < 0.5).view(count, 1), column, side - 1 - column)
+    image = torch.arange(count, device=sources.device) + count * (draws[2] >= 0.5)
+    return sources[image.view(count, 1, 1), row[:, :, None], column[:, None]].unsqueeze(1)
 
 
 def _mirrored(index: Tensor, side: int) -> Tensor:
