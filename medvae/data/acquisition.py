@@ -54,8 +54,10 @@ def reacquired(batches: Iterable[Tensor], strength: float, seed: int = 0) -> Ite
         yield reacquire(images, images, draws, noise, strength)[0]
 
 
+# Below, images are (2, B, 1, S, S), and draws (..., B, 1, 1, 1): they hold for both versions.
+
+
 def _tone(images: Tensor, draws: Tensor, strength: float) -> Tensor:
-    """As all below: images (2, B, 1, S, S), draws (..., B, 1, 1, 1) that hold for both versions."""
     bent = images.clamp(1e-4, 1).pow(torch.exp(GAMMA * strength * draws[0]))
     curve = bent * bent * (3 - 2 * bent)
     return torch.lerp(bent, curve, CURVE * strength * draws[1])
