@@ -54,7 +54,7 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """For several queries that count together or not at all."""
-        with self._connection(), self._pool.atomic():
+        with self._connection(), self._atomic():
             yield
 
     def close(self) -> None:
@@ -67,6 +67,11 @@ class Database:
                 yield
         except _OUTAGES as error:
             raise StoreUnavailable(f"the job table does not answer: {_line(error)}") from error
+
+    def _atomic(self) -> Any:
+        # SQLite would refuse at once, however long its busy time-out, to let a transaction write
+        # that began by reading, when another process wrote in between: so writing comes first.
+        return self._pool.atomic() if self.row_locks else self._pool.atomic("IMMEDIATE")
 
     def _prepare(self, url: str) -> None:
         deadline = time.monotonic() + _OPENING_SECONDS
@@ -86,7 +91,7 @@ class Database:
 
     def _create_tables(self) -> None:
         """Create what is missing; refuse tables that a newer program has written."""
-        with self._pool.atomic() if self.row_locks else self._pool.atomic("IMMEDIATE"):
+        with self._atomic():
             if self.row_locks:
                 self._pool.execute_sql("SELECT pg_advisory_xact_lock(%s)", (_UPGRADE_LOCK,))
             self._create(SchemaRow)

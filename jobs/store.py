@@ -350,7 +350,9 @@ class Store:
         """Two waiting jobs take each other's place in line; False when one no longer waits."""
         both = Job.id.in_([job_id, other_id]) & (Job.status == _QUEUED)
         with self._database.transaction():
-            query = Job.select(Job.id, Job.priority, Job.position).where(both)
+            query = Job.select(Job.id, Job.priority, Job.position).where(both).order_by(Job.id)
+            if self._database.row_locks:
+                query = query.for_update()
             places = {name: place for name, *place in self._database.rows(query.tuples())}
             if len(places) < 2:
                 return False

@@ -4,7 +4,7 @@ import re
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
@@ -83,6 +83,32 @@ def test_two_that_wait_change_places_also_across_priorities(store: Store) -> Non
     assert taken and taken.id == second
     assert not store.change_places(second, first)
     assert [job.id for job in store.line()] == [part.id, urgent, first]
+
+
+def test_places_are_changed_while_others_write_and_change_them_too(database_url: str) -> None:
+    with closing(Store(database_url)) as store:
+        line = [store.add("x") for _ in range(4)]
+        running = store.claim("w", 99, store.add("x"))
+        assert running
+        done = threading.Event()
+
+        def heartbeats() -> None:
+            with closing(Store(database_url)) as own:
+                while not done.wait(0.001):
+                    own.extend_lease(running.id, running.attempt, 99)
+
+        def changes(first: int) -> list[bool]:
+            with closing(Store(database_url)) as own:
+                return [own.change_places(line[first], line[first + 1]) for _ in range(100)]
+
+        with ThreadPoolExecutor(3) as pool:
+            beating = pool.submit(heartbeats)
+            changing = [pool.submit(changes, first) for first in (0, 1)]
+            wait(changing)
+            done.set()
+            beating.result()
+        assert all(all(each.result()) for each in changing)
+        assert sorted(map(store.queue_position, line)) == [1, 2, 3, 4]  # no two in one place
 
 
 def test_a_claim_raises_the_attempt_and_takes_a_job_only_once(store: Store) -> None:
