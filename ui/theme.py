@@ -13,7 +13,7 @@ from gradio.themes.utils.sizes import Size
 
 ASSETS = Path(__file__).parent / "assets"
 STYLE = ASSETS / "page.css"
-SCRIPTS = tuple(ASSETS / f"{name}.js" for name in ("page", "detect", "tooltips"))  # in this order
+SCRIPTS = tuple(ASSETS / f"{name}.js" for name in ("page", "focus", "detect", "tooltips"))
 
 # System fonts only: the page makes no request to anybody else.
 SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif")

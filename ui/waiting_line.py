@@ -35,9 +35,7 @@ def build_waiting_line(context: Context, tab: gr.Tab) -> None:
     } | quiet
     tab.select(**live)
     gr.Timer(PERIOD).tick(**live)
-    mover.click(partial(move_in_line, context), asked, js="medvae.move", **quiet).then(**live).then(
-        None, js="medvae.keepFocus", show_progress="hidden"
-    )
+    mover.click(partial(move_in_line, context), asked, js="medvae.move", **quiet).then(**live)
 
 
 @patient
@@ -82,7 +80,7 @@ def _entry(job: JobView, is_first: bool, is_last: bool) -> str:
 
 
 def _mover(job: JobView, to: str, at_end: bool) -> str:
-    off = " disabled" if at_end else ""
+    off = ' aria-disabled="true"' if at_end else ""  # unlike a disabled one it keeps the focus
     return (
         f'<button class="button" data-move="{to}" data-job="{escape(job.id)}" '
         f'aria-label="Move {escape(job.name)} {to}"{off}>{"↑" if to == "up" else "↓"}</button>'

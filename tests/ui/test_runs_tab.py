@@ -122,7 +122,7 @@ def test_the_waiting_line_is_shown_and_changed_one_place_at_a_time(context: Cont
     second = context.service.submit(Config(), name="second")
     drawn, token = refresh_line(context, "")
     assert drawn.index("&lt;i&gt;first") < drawn.index("second")
-    assert drawn.count(" disabled") == 2  # up for the first, down for the last
+    assert drawn.count("aria-disabled") == 2  # up for the first, down for the last
     assert refresh_line(context, token) == gr.skip()
     for job, to, order in (
         (second, "up", [second, first]),

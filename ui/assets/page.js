@@ -38,10 +38,6 @@
     confirmDelete: (run) => ask("Delete this run with its files? This cannot be undone.", run),
     confirmStopImport: (job) => ask("Stop this import? It can be started again.", job),
     move: () => JSON.stringify(moved),
-    keepFocus: () => {
-      const again = `[data-move="${moved.to}"][data-job="${CSS.escape(moved.job)}"]`;
-      document.querySelector(`${again}:not(:disabled)`)?.focus();
-    },
     fetchOffered: () => document.querySelector("#offered-file")?.click(),
     restoreTheme: () => {
       const chosen = localStorage.getItem("medvae-theme");
@@ -55,7 +51,7 @@
       localStorage.setItem("medvae-theme", dark ? "dark" : "light");
       return;
     }
-    const mover = event.target.closest("[data-move]");
+    const mover = event.target.closest("[data-move]:not([aria-disabled])");
     if (mover) {
       moved = { job: mover.dataset.job, to: mover.dataset.move };
       document.querySelector("#move-in-line")?.click();
