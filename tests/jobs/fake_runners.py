@@ -35,7 +35,7 @@ def deaf(assignment: Assignment, on_event: OnEvent, should_stop: ShouldStop) -> 
 
 
 def save(path: Path, done: int) -> None:
-    partial = path.with_suffix(".partial")
+    partial = path.with_suffix(f".{os.getpid()}.partial")  # one given up for dead may write as well
     partial.write_text(str(done))
     partial.replace(path)
 
