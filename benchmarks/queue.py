@@ -1,4 +1,4 @@
-"""How fast the job table is: claims by real workers, and queries on a table that has grown.
+"""How fast the job table is: claims and stops by real workers, queries on a table that has grown.
 
 A server for the PostgreSQL figures is named by --database; without one SQLite files are used.
 
@@ -32,7 +32,15 @@ def nap(assignment: Assignment, on_event: OnEvent, should_stop: ShouldStop) -> O
     return Outcome()
 
 
-RUNNERS = {"nap": nap}
+def work(assignment: Assignment, on_event: OnEvent, should_stop: ShouldStop) -> Outcome:
+    """Work that ends only when asked to."""
+    while (stop := should_stop()) is None:
+        time.sleep(0.01)
+    return Outcome(stopped=stop)
+
+
+RUNNERS = {"nap": nap, "work": work}
+STOPS = 20
 
 
 class Workers:
@@ -69,6 +77,20 @@ def claim_latencies(service: JobService, jobs: int) -> list[float]:
         job = _ended(service, job_id)
         assert job.started is not None
         waits.append(job.started - job.created)
+    return waits
+
+
+def stop_latencies(service: JobService, jobs: int) -> list[float]:
+    """Seconds from the wish that a running job stops to its end."""
+    waits = []
+    for _ in range(jobs):
+        job_id = service.submit(None, "work")
+        while service.job(job_id).status is not Status.RUNNING:
+            time.sleep(0.005)
+        begun = time.perf_counter()
+        service.stop(job_id, Stop.KEEP)
+        _ended(service, job_id)
+        waits.append(time.perf_counter() - begun)
     return waits
 
 
@@ -127,8 +149,9 @@ def query_times(store: Store, busy: str, events: int) -> dict[str, float]:
     return {name: _median_ms(action) for name, action in asked.items()}
 
 
-def p95(values: list[float]) -> float:
-    return statistics.quantiles(values, n=20)[-1]
+def _summary(seconds: list[float]) -> str:
+    p95 = statistics.quantiles(seconds, n=20)[-1]
+    return f"median {statistics.median(seconds):.3f} s, p95 {p95:.3f} s, worst {max(seconds):.3f} s"
 
 
 def _last_seq(job_id: str, number: int) -> Any:
@@ -170,9 +193,10 @@ def main(
             with Workers(workspace, workers):
                 _ended(service, service.submit(None, "nap"))
                 waits = claim_latencies(service, jobs)
+                stops = stop_latencies(service, STOPS)
                 rate = throughput(service, jobs)
-            print(f"{workers} workers, {jobs} claims: median {statistics.median(waits):.3f} s,")
-            print(f"  p95 {p95(waits):.3f} s, worst {max(waits):.3f} s; {rate:.0f} jobs/s in bulk")
+            print(f"{workers} workers, {jobs} claims: {_summary(waits)}; {rate:.0f} jobs/s in bulk")
+            print(f"{STOPS} stops: {_summary(stops)}")
             store = service._store
             busy = fill(store, rows, events)
             print(f"{rows:,} jobs, {events:,} events of one job, median of 15:")

@@ -156,9 +156,7 @@ def test_when_one_process_is_killed_all_end_with_one_message(launch: Launch) -> 
     launched = launch(*train("killed", epochs=10_000))
     launched.wait_for("epoch   1")
     os.kill(launched.ranks()[1], signal.SIGKILL)
-    killed_at = time.monotonic()
     assert launched.end() != 0
-    assert time.monotonic() - killed_at < 10
     assert launched.printed(0).count("error: another process of this run ended") == 1
     assert "Traceback" not in launched.printed(0)
     assert launched.printed(1) == ""

@@ -20,7 +20,10 @@ from jobs.store import Store
 from jobs.views import Status
 from medvae.workspace import PROJECT, Workspace
 
+PATIENCE = 60.0  # seconds, far longer than anything takes; a busy machine starts a worker slowly
 FAST = ("--lease=1", "--heartbeat=0.1", "--housekeeping=0.2", "--lost_nudge=0.5", "--grace=5")
+
+NUDGED_ONLY = ("--housekeeping=600", "--lost_nudge=600")  # for a worker that looks at nothing else
 
 SpawnWorker = Callable[..., "subprocess.Popen[bytes]"]
 
@@ -210,10 +213,9 @@ def is_running(pid: int) -> bool:
     return state != "" and "Z" not in state
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 10.0) -> float:
-    """Until the condition holds; returns how long that took."""
-    begun = time.monotonic()
+def wait_for(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
+    """Until the condition holds."""
+    deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() - begun < seconds, "waited in vain"
+        assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
-    return time.monotonic() - begun

@@ -13,7 +13,7 @@ import pytest
 from jobs.launcher import WorkerProcess
 from jobs.service import JobService
 from jobs.views import Status
-from tests.jobs.conftest import FAST, Work, is_running, wait_for
+from tests.jobs.conftest import FAST, PATIENCE, Work, is_running, wait_for
 
 POLITE = "import sys; sys.stdin.read()"
 DEAF = """
@@ -57,7 +57,7 @@ def test_a_worker_that_dies_is_started_again_and_the_page_can_say_so(launch: Lau
     wait_for(lambda: process.state.pid not in (first, None))
     state = process.state
     assert (state.restarts, state.last_exit, state.last_words) == (1, -9, "signal 9")
-    assert state.died_at is not None and abs(state.died_at - time.time()) < 5
+    assert state.died_at is not None and abs(state.died_at - time.time()) < PATIENCE
     assert deaths == [first]
 
 
@@ -70,10 +70,10 @@ def test_stopping_ends_a_polite_worker_soon_and_a_deaf_one_with_all_it_started(
     pids = [pid_of(polite), *map(int, group.split())]
     assert len(pids) == 3
     begun = time.monotonic()
-    polite.stop(patience=5)
-    assert time.monotonic() - begun < 3
+    polite.stop(patience=PATIENCE)
+    assert time.monotonic() - begun < PATIENCE  # by itself, not killed after that
     deaf.stop(patience=0.3)
-    wait_for(lambda: not any(is_running(pid) for pid in pids), 2)
+    wait_for(lambda: not any(is_running(pid) for pid in pids))
     assert polite.state.pid is None and polite.state.died_at is None
 
 
@@ -91,11 +91,11 @@ def test_a_worker_that_cannot_start_is_tried_again_more_and_more_slowly(launch: 
 def test_a_killed_worker_is_replaced_and_its_job_goes_on_without_waiting_for_the_lease(
     work: Work, service: JobService, launch: Launch
 ) -> None:
-    process = launch(*WORKER, "--lease=60", on_death=service.worker_died)
+    process = launch(*WORKER, "--lease=600", on_death=service.worker_died)
     job_id = work.submit(steps=100)
     wait_for(lambda: work.begun)
     os.kill(pid_of(process), signal.SIGKILL)
-    assert wait_for(lambda: len(work.words(job_id)) == 2, 5) < 4
+    wait_for(lambda: len(work.words(job_id)) == 2)
     assert service.job(job_id).attempt == 2
 
 
@@ -114,5 +114,5 @@ def test_however_often_the_worker_is_killed_no_job_is_lost(
         time.sleep(draw.uniform(0, 0.6))
         os.kill(pid, signal.SIGKILL)
         wait_for(lambda pid=pid: process.state.pid != pid)  # type: ignore[misc]
-    wait_for(lambda: all(work.has(job, Status.SUCCEEDED) for job in jobs), 20)
+    wait_for(lambda: all(work.has(job, Status.SUCCEEDED) for job in jobs))
     assert all(service.job(job).result == {"steps": 15} for job in jobs)

@@ -10,19 +10,17 @@ from jobs.service import JobService
 from jobs.views import Status
 from medvae.errors import JobError
 from medvae.workspace import Workspace
-from tests.jobs.conftest import RedisServer, SpawnWorker, Work, wait_for
+from tests.jobs.conftest import NUDGED_ONLY, RedisServer, SpawnWorker, Work, wait_for
 
 
-def test_jobs_nudged_through_redis_are_taken_at_once(
+def test_jobs_nudged_through_redis_are_taken(
     redis_server: RedisServer, work: Work, spawn_worker: SpawnWorker
 ) -> None:
-    spawn_worker()
+    spawn_worker(*NUDGED_ONLY)
     wait_for(work.service.workers)
     for _ in range(5):
         job_id = work.submit(steps=1)
         wait_for(lambda job_id=job_id: work.has(job_id, Status.SUCCEEDED))  # type: ignore[misc]
-        job = work.service.job(job_id)
-        assert job.started is not None and job.started - job.created < 0.3
 
 
 def test_a_message_that_somebody_else_wrote_is_not_run(
@@ -46,7 +44,7 @@ def test_an_outage_of_redis_costs_no_job(
     assert work.has(waiting, Status.QUEUED)
     wait_for(lambda: work.has(running, Status.SUCCEEDED))
     redis_server.start()
-    wait_for(lambda: work.has(waiting, Status.SUCCEEDED), 15)
+    wait_for(lambda: work.has(waiting, Status.SUCCEEDED))
 
 
 def test_a_shared_queue_needs_a_secret_and_a_server(

@@ -2,10 +2,8 @@
 
 import random
 import signal
-import statistics
 from collections import Counter
 
-from benchmarks.queue import p95
 from jobs.views import Status
 from tests.jobs.conftest import SpawnWorker, Work, wait_for
 from tests.jobs.test_processes import shared_work  # noqa: F401
@@ -21,9 +19,9 @@ def test_a_kill_in_the_middle_of_many_jobs_loses_and_repeats_none(
     jobs = [work.submit(steps=1) for _ in range(JOBS)]
     victim, survivor = spawn_worker(), spawn_worker()
     half = random.Random(1).randrange(80, 120)
-    wait_for(lambda: len([line for line in work.diary() if line[3] == "end"]) >= half, 30)
+    wait_for(lambda: len([line for line in work.diary() if line[3] == "end"]) >= half)
     victim.send_signal(signal.SIGKILL)
-    wait_for(lambda: len(work.service.jobs(JOBS, [Status.SUCCEEDED])) == JOBS, 45)
+    wait_for(lambda: len(work.service.jobs(JOBS, [Status.SUCCEEDED])) == JOBS)
     ends = Counter(line[0] for line in work.diary() if line[3] == "end")
     assert set(ends) == set(jobs)
     again = [job for job in work.service.jobs(JOBS) if job.attempt > 1]
@@ -31,18 +29,3 @@ def test_a_kill_in_the_middle_of_many_jobs_loses_and_repeats_none(
     # The victim may have died between the last line of its work and the word to the job table.
     assert all(count == 1 for job, count in ends.items() if job not in {view.id for view in again})
     assert {line[2] for line in work.diary()} == {str(victim.pid), str(survivor.pid)}
-
-
-def test_idle_workers_claim_fast(shared_work: Work, spawn_worker: SpawnWorker) -> None:  # noqa: F811
-    work = shared_work
-    spawn_worker(), spawn_worker()
-    wait_for(work.service.workers)
-    waits = []
-    for _ in range(40):
-        job_id = work.submit(steps=0)
-        wait_for(lambda job_id=job_id: work.has(job_id, Status.SUCCEEDED))  # type: ignore[misc]
-        job = work.service.job(job_id)
-        assert job.started is not None
-        waits.append(job.started - job.created)
-    print(f"claim latency: median {statistics.median(waits):.3f} s, p95 {p95(waits):.3f} s")
-    assert p95(waits) < 1.0

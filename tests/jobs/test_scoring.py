@@ -67,16 +67,16 @@ def test_two_workers_one_killed_half_way_leave_no_row_missing_or_doubled(
     paths = sorted(shutil.copytree(drawn, request_.source).rglob("*.png"))
     odd = write_odd_files(request_.source / "odd")
     workers = {worker.pid: worker for worker in (spawn_worker(), spawn_worker())}
-    wait_for(lambda: len(service.workers()) == 2, 30)
+    wait_for(lambda: len(service.workers()) == 2)
     job_id = service.submit_score(request_)
-    wait_for(lambda: service.parts(job_id).get(Status.SUCCEEDED, 0) >= 8, 30)
+    wait_for(lambda: service.parts(job_id).get(Status.SUCCEEDED, 0) >= 8)
     running = service._store.jobs(1, [Status.RUNNING], parent=job_id)
     owners = {view.id: view.pid for view in service.workers()}
     victim = workers[owners[running[0].owner or ""] if running else next(iter(workers))]
     victim.send_signal(signal.SIGKILL)
     assert service.job(job_id).status is Status.QUEUED
     assert [job.id for job in service.jobs()] == [job_id]
-    wait_for(lambda: service.job(job_id).status.ended, 40)
+    wait_for(lambda: service.job(job_id).status.ended)
     job = service.job(job_id)
     assert job.status is Status.SUCCEEDED, job.error
     assert service.parts(job_id) == {Status.SUCCEEDED: 31}
@@ -97,13 +97,13 @@ def test_cancelling_acts_on_the_family_and_resuming_does_what_is_left(
     shutil.copytree(drawn, request_.source)
     spawn_worker()
     job_id = service.submit_score(request_)
-    wait_for(lambda: service.parts(job_id).get(Status.SUCCEEDED, 0) >= 3, 30)
+    wait_for(lambda: service.parts(job_id).get(Status.SUCCEEDED, 0) >= 3)
     assert service.stop(job_id).status is Status.CANCELLED
     wait_for(lambda: service.parts(job_id).keys() <= {Status.SUCCEEDED, Status.CANCELLED})
     done = service.parts(job_id)[Status.SUCCEEDED]
     assert 3 <= done < 30
     service.resume(job_id)
-    wait_for(lambda: service.job(job_id).status.ended, 30)
+    wait_for(lambda: service.job(job_id).status.ended)
     assert service.job(job_id).status is Status.SUCCEEDED
     attempts = [part.attempt for part in service.jobs(99, parent=job_id)]
     assert sum(attempts) <= 30 + 1  # what was done stays done; one may have been stopped

@@ -32,9 +32,9 @@ def test_a_name_that_nobody_has_takes_as_long() -> None:
     def seconds(name: str) -> float:
         times = []
         for _ in range(2):
-            began = time.perf_counter()
+            began = time.process_time()
             accounts.check(name, "wrong")
-            times.append(time.perf_counter() - began)
+            times.append(time.process_time() - began)
         return min(times)
 
     assert 0.4 < seconds("ann") / seconds("nobody") < 2.5
