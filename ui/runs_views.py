@@ -208,7 +208,7 @@ def evaluation_figures(evaluation: dict[str, Any]) -> str:
         ),
         tile(
             "Threshold",
-            short(evaluation["threshold"]),
+            NO_VALUE if evaluation["threshold"] is None else short(evaluation["threshold"]),
             f"Set on healthy validation images alone, so that {percent(fpr)} of them exceed it.",
         ),
         tile("Test images", images, f"{evaluation['protocol']} split of {evaluation['data']}"),

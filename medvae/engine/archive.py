@@ -42,9 +42,10 @@ def score_shard(
     if archive.result_file(number).exists():
         return
     fpr = archive.target_fpr or detector.config.detection.target_fpr
+    threshold = detector.calibration.threshold(DEFAULT_SCORE, fpr)
     context = {
         "target_fpr": fpr,
-        "threshold": detector.calibration.threshold(DEFAULT_SCORE, fpr),
+        "threshold": threshold,
         "model": f"{detector.card.run}@{archive.model_sha256[:12]}",
     }
     rows: list[dict[str, Any]] = []
@@ -52,7 +53,7 @@ def score_shard(
         for batch in read_ahead(archive.paths(number), detector.config.model.image_size, BATCH):
             if (stop := should_stop()) is not None:
                 raise Stopped(stop)
-            rows += [{**row, **context} for row in _score(batch, detector, fpr)]
+            rows += [{**row, **context} for row in _score(batch, detector, threshold)]
     schema = _schema(str(context["model"]))
     with writing(archive.result_file(number)) as partial, partial.open("wb") as file:
         pq.write_table(pa.Table.from_pylist(rows, schema), file)
@@ -125,7 +126,7 @@ def merge_shards(archive: Archive) -> dict[str, Any]:
 
 
 def _score(
-    batch: Sequence[ReadImage], detector: AnomalyDetector, target_fpr: float
+    batch: Sequence[ReadImage], detector: AnomalyDetector, threshold: float
 ) -> Iterator[dict[str, Any]]:
     """A row for each file, in order."""
     pixels = [read.pixels for read in batch if read.pixels is not None]
@@ -140,8 +141,9 @@ def _score(
         }
         if read.pixels is not None:
             values = {name: float(column[scored]) for name, column in scores.items()}
-            p_value = detector.calibration.p_value(DEFAULT_SCORE, values[DEFAULT_SCORE])
-            row |= {**values, "p_value": p_value, "verdict": verdict(p_value <= target_fpr)}
+            score = values[DEFAULT_SCORE]
+            row |= {**values, "p_value": detector.calibration.p_value(DEFAULT_SCORE, score)}
+            row["verdict"] = verdict(score > threshold, threshold)
             row["warning"] = None if chests[scored] else NOT_A_CHEST
             scored += 1
         yield row

@@ -1,6 +1,7 @@
 """Detection from files to files: one picture an image and one table for all."""
 
 import csv
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ COLUMNS = [
 ]
 UNUSUAL = "unusual"
 USUAL = "within the healthy range"
+NO_VERDICT = "no verdict: too few healthy validation images for this target"
 PICTURE_SIDE = 384  # pixels of each of the three panels
 
 
@@ -80,13 +82,17 @@ def describe(detection: Detection) -> str:
     """'unusual, score 2.31, more unusual than 98.7 % of healthy validation images'."""
     if detection.warning:
         return f"warning: {detection.warning}"
+    words = verdict(detection.unusual, detection.threshold)
     return (
-        f"{verdict(detection.unusual)}, score {detection.score:.2f}, more unusual than "
+        f"{words}, score {detection.score:.2f}, more unusual than "
         f"{1 - detection.p_value:.1%} of healthy validation images"
     )
 
 
-def verdict(unusual: bool) -> str:
+def verdict(unusual: bool, threshold: float) -> str:
+    """In words. Above an infinite threshold there is nothing, so below it is no sign of health."""
+    if math.isinf(threshold):
+        return NO_VERDICT
     return UNUSUAL if unusual else USUAL
 
 
@@ -126,7 +132,7 @@ def _free_name(stem: str, taken: set[str]) -> str:
 
 def _row(detection: Detection) -> dict[str, object]:
     return {
-        "verdict": verdict(detection.unusual),
+        "verdict": verdict(detection.unusual, detection.threshold),
         "p_value": f"{detection.p_value:.4f}",
         "target_fpr": detection.target_fpr,
         "threshold": f"{detection.threshold:.2f}",

@@ -3,6 +3,7 @@
 Only reads: nothing found here flows back into a model, a threshold or a choice.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -45,7 +46,7 @@ class Evaluation:
     patients: int
     score: str  # the one behind the verdict
     target_fpr: float
-    threshold: float  # set by healthy validation images alone
+    threshold: float  # set by healthy validation images alone; infinite: these are too few
     auroc: dict[str, Estimate]
     average_precision: dict[str, Estimate]
     balanced_accuracy: Estimate
@@ -55,7 +56,9 @@ class Evaluation:
     all_positive_precision: float  # what calling every image sick already scores
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain values; an infinite threshold, which JSON does not know, as None."""
+        threshold = None if math.isinf(self.threshold) else self.threshold
+        return {**asdict(self), "threshold": threshold}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Evaluation":
@@ -65,15 +68,22 @@ class Evaluation:
             key: {name: Estimate(**entry) for name, entry in values[key].items()} for key in curves
         }
         changed |= {key: Estimate(**values[key]) for key in single}
+        if values["threshold"] is None:
+            changed["threshold"] = math.inf
         return cls(**{**values, **changed})
 
     def summary(self) -> str:
         """One line for the terminal."""
+        baselines = ", ".join(f"{name} {self.auroc[name].value:.3f}" for name in BASELINES)
+        if math.isinf(self.threshold):
+            rule = "no threshold: too few healthy validation images for its target"
+        else:
+            rule = (
+                f"at the healthy-only threshold sensitivity {self.sensitivity.value:.3f}, "
+                f"specificity {self.specificity.value:.3f}"
+            )
         return (
-            f"AUROC {self.auroc[self.score]}, baselines "
-            + ", ".join(f"{name} {self.auroc[name].value:.3f}" for name in BASELINES)
-            + f"; at the healthy-only threshold sensitivity {self.sensitivity.value:.3f}, "
-            f"specificity {self.specificity.value:.3f} "
+            f"AUROC {self.auroc[self.score]}, baselines {baselines}; {rule} "
             f"({self.normal_images} normal, {self.sick_images} sick)"
         )
 

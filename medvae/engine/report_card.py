@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from medvae.atomic import replacing
+from medvae.engine.detection_files import verdict
 from medvae.engine.detector import Detection
 from medvae.engine.overlay import SCALE, colour_bar, heat_overlay
 
@@ -61,8 +62,8 @@ def draw_report_card(
 
 
 def _caption(detection: Detection) -> str:
-    verdict = "unusual" if detection.unusual else "within healthy range"
-    return f"score {detection.score:.2f}   p = {detection.p_value:.3f}\n{verdict}"
+    words = verdict(detection.unusual, detection.threshold).partition(":")[0]
+    return f"score {detection.score:.2f}   p = {detection.p_value:.3f}\n{words}"
 
 
 def _draw_colour_bar(figure: Figure, pixel_threshold: float) -> None:

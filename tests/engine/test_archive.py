@@ -13,6 +13,7 @@ from medvae.data.listing import list_images
 from medvae.data.transform import read_model_input
 from medvae.engine.archive import finish_archive, score_shard
 from medvae.engine.archive_plan import Archive, plan_archive
+from medvae.engine.detection_files import NO_VERDICT
 from medvae.engine.detector import AnomalyDetector, Detection
 from medvae.engine.events import Stop, Stopped
 from medvae.engine.score_request import ScoreRequest
@@ -170,6 +171,15 @@ def test_unfinished_work_is_not_continued_with_another_model(tmp_path: Path, mod
         plan(tmp_path, write_model(tmp_path / "other.pth", seed=1))
     with pytest.raises(DataError, match="other settings"):
         plan(tmp_path, model, target_fpr=0.2)
+
+
+def test_a_target_that_the_model_cannot_judge_gets_no_verdict(
+    tmp_path: Path, model: Path, detector: AnomalyDetector
+) -> None:
+    write_images(tmp_path / "images", 2)
+    archive = plan(tmp_path, model, target_fpr=0.001)
+    finish_archive(archive, detector)
+    assert [row["verdict"] for row in rows(archive)] == [NO_VERDICT] * 2
 
 
 def test_impossible_requests_are_refused_at_once(tmp_path: Path, model: Path) -> None:

@@ -1,6 +1,7 @@
 """Figures that can be checked by hand, with intervals, and the same every time."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -152,6 +153,14 @@ def test_an_evaluation_repeats_exactly(
 def test_an_evaluation_survives_json(evaluation: Evaluation) -> None:
     text = json.dumps(evaluation.to_json())
     assert Evaluation.from_json(json.loads(text)) == evaluation
+
+
+def test_without_a_threshold_it_says_so_and_stays_json(evaluation: Evaluation) -> None:
+    without = replace(evaluation, threshold=math.inf)
+    text = json.dumps(without.to_json(), allow_nan=False)
+    assert Evaluation.from_json(json.loads(text)) == without
+    assert "no threshold: too few healthy" in without.summary()
+    assert "specificity" not in without.summary()
 
 
 def test_the_summary_has_the_figure_its_interval_and_the_baselines(evaluation: Evaluation) -> None:
