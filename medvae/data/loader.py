@@ -25,6 +25,7 @@ from medvae.distributed import ALONE, World
 
 logger = logging.getLogger(__name__)
 MB = 2**20
+VALIDATION_BATCH = 32  # whatever a run trains with: exams are drawn batch by batch
 
 
 class XRayDataset(Dataset[Tensor]):
@@ -172,7 +173,7 @@ def build_healthy_loaders(
     train, validation = (XRayDataset(images, part) for part in (split.train, split.validation))
     loaders = HealthyLoaders(
         XRayLoader(train, batch_size, compute, seed, augment, world, least_images),
-        XRayLoader(validation, batch_size, compute, seed, False, world),
+        XRayLoader(validation, VALIDATION_BATCH, compute, seed, False, world),
     )
     logger.info("training: %s", loaders.train.residence())
     logger.info("validation: %s", loaders.validation.residence())

@@ -104,6 +104,17 @@ def test_the_validation_loss_is_that_of_the_final_beta_through_the_mean(
     )
 
 
+@pytest.mark.parametrize("patch_head", [False, True])
+def test_runs_of_any_batch_size_are_judged_on_the_same_pictures(
+    make_trainer: MakeTrainer, patch_head: bool
+) -> None:
+    small, large = (
+        make_trainer(**{"training.batch_size": size, "model.patch_head": patch_head})._validate()
+        for size in (2, 8)
+    )
+    assert small == pytest.approx(large, rel=1e-5)
+
+
 def test_the_same_seed_repeats_and_another_does_not(make_trainer: MakeTrainer) -> None:
     runs = []
     for folder, seed in (("a", 5), ("b", 5), ("c", 6)):
