@@ -32,7 +32,8 @@ class Calibration:
 
         (1 + number of validation images at or above) / (N + 1): valid in finite samples for
         any model, as long as healthy images to come are exchangeable with the validation
-        images (Vovk et al., "Algorithmic Learning in a Random World", 2005).
+        images (Vovk et al., "Algorithmic Learning in a Random World", 2005). For `combined` that
+        holds nearly, since the same images set its common scale: see benchmarks/threshold.py.
         """
         healthy = self.scores[score]
         return (1 + int((healthy >= value).sum())) / (len(healthy) + 1)

@@ -1,7 +1,7 @@
 """What healthy images look like to a trained network, learnt from the training normals alone.
 
 The maps and Gaussians that scores are measured against. No validation image is used here, so
-that their scores stay exchangeable with those of healthy images to come.
+that the scores of single kinds of evidence stay exchangeable with those of healthy images to come.
 """
 
 from collections.abc import Iterable

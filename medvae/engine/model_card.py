@@ -123,7 +123,8 @@ def _threshold(content: dict[str, Any], config: Config) -> str:
     return (
         f"## Threshold\n\nAn image is called unusual above a score of {value:.4g}. At most "
         f"{100 * fpr:.3g} % of healthy images score that high: a split-conformal p-value against "
-        f"{images} healthy validation images. No sick image has a say in it."
+        f"{images} healthy validation images, which also set the weights of its parts (where they "
+        "are fewer than a hundred, one image in a hundred more). No sick image has a say in it."
     )
 
 
