@@ -72,6 +72,13 @@ def check_no_leak(split: Split, images: ImageSet) -> Evidence:
     return Evidence(len(healthy), len(forbidden), pairs, pairs_by_detail)
 
 
+def copies_of(known: Sequence[Record], own: ImageSet, others: ImageSet) -> list[Record]:
+    """Which of the other set's images are re-encoded, resized or mirrored copies of known ones."""
+    everything = others.catalog.records
+    pairs = _compare(everything, others.pixels, known, own.pixels)
+    return list(dict.fromkeys(image for image, _, is_copy in pairs if is_copy))
+
+
 def perceptual_hash(pixels: np.ndarray) -> np.ndarray:
     """Signs of the lowest 16 × 16 cosine coefficients, the mean left out.
 
@@ -148,22 +155,33 @@ def _refuse_lookalikes(
 ) -> int:
     """Returns how many pairs were so alike that their fine detail had to decide."""
     compared = 0
-    limit = SAME_DETAIL_SMALL if pixels.shape[-1] <= SMALL_SIDE else SAME_DETAIL
-    suspects = _hashes(healthy, pixels)
-    others = _hashes(forbidden, pixels)
-    for mirrored, candidates in ((False, suspects), (True, suspects * _MIRROR)):
-        for row, column in _close_pairs(candidates, others):
-            compared += 1
-            image = pixels[healthy[row].row]
-            likeness = detail_correlation(
-                image[:, ::-1] if mirrored else image, pixels[forbidden[column].row]
+    for image, other, is_copy in _compare(healthy, pixels, forbidden, pixels):
+        compared += 1
+        if is_copy:
+            raise LeakError(
+                f"{image.path} looks like a copy of {other.path}, "
+                "which must not be trained on; remove one"
             )
-            if likeness >= limit:
-                raise LeakError(
-                    f"{healthy[row].path} looks like a copy of {forbidden[column].path}, "
-                    "which must not be trained on; remove one"
-                )
     return compared
+
+
+def _compare(
+    records: Sequence[Record],
+    pixels: np.ndarray,
+    others: Sequence[Record],
+    other_pixels: np.ndarray,
+) -> Iterator[tuple[Record, Record, bool]]:
+    """Pairs close by perceptual hash, as they are and mirrored, and whether they are copies."""
+    limit = SAME_DETAIL_SMALL if pixels.shape[-1] <= SMALL_SIDE else SAME_DETAIL
+    hashes, other_hashes = _hashes(records, pixels), _hashes(others, other_pixels)
+    for mirrored, candidates in ((False, hashes), (True, hashes * _MIRROR)):
+        for row, column in _close_pairs(candidates, other_hashes):
+            record, other = records[row], others[column]
+            image = pixels[record.row]
+            likeness = detail_correlation(
+                image[:, ::-1] if mirrored else image, other_pixels[other.row]
+            )
+            yield record, other, likeness >= limit
 
 
 def _close_pairs(hashes: np.ndarray, others: np.ndarray) -> Iterator[tuple[int, int]]:

@@ -5,7 +5,7 @@ Only reads: nothing found here flows back into a model, a threshold or a choice.
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,7 @@ class Evaluation:
     specificity: Estimate
     confusion: dict[str, int]  # true/false positives/negatives at the threshold
     all_positive_precision: float  # what calling every image sick already scores
+    left_out: dict[str, int] = field(default_factory=dict)  # images of the folder: why, how many
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; an infinite threshold, which JSON does not know, as None."""
@@ -85,6 +86,7 @@ class Evaluation:
         return (
             f"AUROC {self.auroc[self.score]}, baselines {baselines}; {rule} "
             f"({self.normal_images} normal, {self.sick_images} sick)"
+            + "".join(f"; {count} left out: {why}" for why, count in self.left_out.items())
         )
 
 

@@ -4,8 +4,9 @@ The worker, the terminal and the tests all run this one function.
 """
 
 import json
+import logging
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from medvae.config import Config, DataConfig
 from medvae.data import transform
 from medvae.data.cache import ImageSet, import_images
 from medvae.data.card import write_card as write_data_card
+from medvae.data.catalog import Record
 from medvae.data.download import fetch_public_set
+from medvae.data.leak_guard import copies_of
 from medvae.data.loader import HealthyLoaders, XRayLoader, build_healthy_loaders
 from medvae.data.sources import resolve_root
 from medvae.data.splits import Split, from_manifest, read_manifest, split
@@ -49,6 +52,8 @@ from medvae.engine.tuning import fastest
 from medvae.errors import CheckpointError, DataError, LeakError
 from medvae.limits import MB
 from medvae.workspace import Workspace
+
+logger = logging.getLogger(__name__)
 
 BEST = attempts.MODEL
 SPLIT = "split.json"
@@ -206,7 +211,8 @@ def run_evaluation(
     """Evaluate a checkpoint on its own test split, or on another folder of both classes.
 
     Everything else comes from the checkpoint alone. Raises `LeakError` when the other folder
-    holds an image that the model was trained on.
+    holds an image that the model was trained on; re-encoded or resized copies of one are left out,
+    and counted.
     """
     detector = AnomalyDetector.load(model)
     try:
@@ -260,8 +266,28 @@ def load_test_set(
             f"{known[0]} and {len(known) - 1} other images of {data} were used to train this "
             "model; evaluate on images that it has not seen"
         )
-    everything = tuple(images.catalog.records)
-    return images, Split("outside", 0, (), (), everything, {})
+    copies = _copies_of_seen(detector, images, workspace, on_event, should_stop)
+    unseen = tuple(record for record in images.catalog.records if record not in copies)
+    left_out = {"copies of images that the model learnt from": len(copies)} if copies else {}
+    return images, Split("outside", 0, (), (), unseen, left_out)
+
+
+def _copies_of_seen(
+    detector: AnomalyDetector,
+    others: ImageSet,
+    workspace: Workspace,
+    on_event: OnEvent,
+    should_stop: ShouldStop,
+) -> list[Record]:
+    """The other set's images that look like one which the model was trained or calibrated on."""
+    try:
+        images = load_images(detector.config, workspace, on_event, should_stop)
+        own = from_manifest(detector.content["split"], images.catalog)
+    except DataError as error:
+        logger.warning("copies of training images cannot be told from new ones: %s", error)
+        return []
+    _begin("Looking for copies of training images", on_event, should_stop)
+    return copies_of([*own.train, *own.validation], images, others)
 
 
 def load_images(
@@ -424,6 +450,7 @@ def _evaluate_into(
 ) -> tuple[Evaluation, list[Path]]:
     tested = score_test_images(detector, images, test.test)
     evaluation = evaluate(detector, tested, images.catalog.root.name, test.protocol)
+    evaluation = replace(evaluation, left_out=test.left_out)
     file = folder / EVALUATION
     with replacing(file) as partial:
         partial.write_text(json.dumps(evaluation.to_json(), indent=2), encoding="utf-8")

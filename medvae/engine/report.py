@@ -82,6 +82,7 @@ def _protocol(evaluation: Evaluation, validation_images: int) -> str:
         f"{evaluation.sick_images} sick test images of {evaluation.patients} patients. Threshold "
         f"from {validation_images} healthy validation images at {evaluation.target_fpr:.0%} false "
         "positives. Intervals: bootstrap over patients."
+        + "".join(f" {count} left out: {why}." for why, count in evaluation.left_out.items())
     )
 
 

@@ -381,6 +381,35 @@ def test_another_folder_with_an_image_the_model_has_learnt_from_is_a_leak(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_resized_copy_of_a_training_image_is_left_out_and_counted(
+    trained: TrainedRun, workspace: Workspace, tmp_path: Path, chest_folder: Path
+) -> None:
+    root = outside(tmp_path)
+    [known, _] = checkpoint.load(trained.best, "model")["split"]["train"][0]
+    image = Image.open(chest_folder / known)
+    smaller = image.resize((3 * image.width // 4, 3 * image.height // 4))
+    smaller.save(root / "NORMAL" / "00099_000.png")
+    outcome = run_evaluation(trained.best, workspace, ignore, never, str(root), tmp_path / "out")
+    assert outcome.evaluation is not None
+    assert outcome.evaluation.normal_images == 6
+    assert list(outcome.evaluation.left_out.values()) == [1]
+    assert "1 left out: copies" in outcome.evaluation.summary()
+    assert "1 left out: copies" in (tmp_path / "out/report.html").read_text()
+
+
+def test_without_the_training_images_it_says_that_copies_cannot_be_told(
+    trained: TrainedRun, tmp_path: Path, chest_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hidden = chest_folder.rename(chest_folder.with_name("hidden"))
+    try:
+        run_evaluation(
+            trained.best, Workspace(tmp_path), ignore, never, str(outside(tmp_path)), tmp_path / "o"
+        )
+    finally:
+        hidden.rename(chest_folder)
+    assert "copies of training images cannot be told" in caplog.text
+
+
 def test_data_that_changed_since_the_training_cannot_be_evaluated_as_if_it_had_not(
     tiny_config: Config,
     chest_folder: Path,
