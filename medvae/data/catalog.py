@@ -33,6 +33,7 @@ class FoundImage:
     modified_ns: int
     stated_patient: str = ""  # by the data set's own table
     boxes: tuple[Box, ...] = ()
+    label_folder: str = ""
 
     @property
     def patient(self) -> str:
@@ -48,6 +49,7 @@ class Record:
     """A readable image of the data set; `row` is its place in the pixel array.
 
     boxes: where the data set's own table marks a finding, as shares of the image's sides.
+    label_folder: the beginning of the path that gave the label; empty where a table gave it.
     """
 
     path: str
@@ -57,6 +59,7 @@ class Record:
     source_split: str | None
     row: int
     boxes: tuple[Box, ...] = ()
+    label_folder: str = ""
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,16 @@ def build_catalog(
             )
         duplicates.append((image.path, first.path))
     records = tuple(
-        Record(image.path, image.label, image.patient, digest, image.source_split, row, image.boxes)
+        Record(
+            image.path,
+            image.label,
+            image.patient,
+            digest,
+            image.source_split,
+            row,
+            image.boxes,
+            image.label_folder,
+        )
         for row, (digest, image) in enumerate(kept.items())
     )
     return Catalog(root, records, tuple(duplicates), unreadable)
@@ -164,7 +176,7 @@ def _in_label_folders(config: DataConfig, root: Path, store: Store) -> Iterable[
         for file in store.files(folder):
             if _is_image(file.path):
                 marked = tuple(boxes.get(PurePosixPath(file.path).stem, ()))
-                yield FoundImage(file.path, label, split, file.size, file.stamp, "", marked)
+                yield FoundImage(file.path, label, split, file.size, file.stamp, "", marked, folder)
 
 
 def _label_folders(config: DataConfig, store: Store) -> Iterable[tuple[str, Label, str | None]]:

@@ -52,7 +52,7 @@ def check_no_leak(split: Split, images: ImageSet) -> Evidence:
     forbidden = [*images.catalog.of("sick"), *(r for r in split.test if r.label == "normal")]
     _refuse("a sick image is in the training data", [r for r in healthy if r.label == "sick"])
     _refuse(
-        "the name of a normal image says it is sick",
+        "the name or a folder of a normal image says it is sick; relabel or rename it",
         [r for r in healthy if _says_sick(r)],
     )
     if split.protocol == "official":
@@ -123,9 +123,8 @@ _MIRROR = np.where(np.arange(COEFFICIENTS**2) % COEFFICIENTS % 2, -1.0, 1.0)[1:]
 
 
 def _says_sick(record: Record) -> bool:
-    """Whether the file's name, or a folder within its label folder, names a finding."""
-    label_folder = 0 if record.source_split is None else 1
-    *folders, file = record.path.split("/")[label_folder + 1 :]
+    """Whether the file's name, or a folder that is not its label folder, names a finding."""
+    *folders, file = record.path.removeprefix(record.label_folder).split("/")
     return any(_SICK_NAME.search(name) for name in [*folders, file.rsplit(".", 1)[0]])
 
 

@@ -208,6 +208,64 @@ def test_a_label_folder_may_say_that_it_holds_no_pneumonia(
     build(images, split(images.catalog, config, 0))
 
 
+HEALTHY_LISTED, SICK_LISTED = 20, 4
+
+
+def write_list(root: Path, folder: str, with_split: bool, odd_one: str = "") -> Path:
+    """A manifest.csv and its images, every third of them for the test where it tells the split."""
+    lines = ["path,label,split" if with_split else "path,label"]
+    for i in range(HEALTHY_LISTED + SICK_LISTED):
+        sick = i >= HEALTHY_LISTED
+        path = odd_one if odd_one and i == 0 else f"{folder}{i}.png"
+        write(root / path, sick_chest(3000 + i) if sick else chest(i))
+        source_split = "," + ("test" if sick or i % 3 == 0 else "train") if with_split else ""
+        lines.append(f"{path},{'sick' if sick else 'normal'}{source_split}")
+    write(root / "manifest.csv", "\n".join(lines).encode())
+    return root
+
+
+def write_nih_with_its_test(root: Path) -> Path:
+    lines, tested = ["Image Index,Finding Labels,Patient ID"], []
+    for i in range(HEALTHY_LISTED + SICK_LISTED):
+        name, sick = f"{i:08d}_000.png", i >= HEALTHY_LISTED
+        write(root / "images" / name, sick_chest(3000 + i) if sick else chest(i))
+        lines.append(f"{name},{'Mass' if sick else 'No Finding'},{i}")
+        tested += [name] if sick or i % 3 == 0 else []
+    write(root / "Data_Entry_2017.csv", "\n".join(lines).encode())
+    write(root / "test_list.txt", "\n".join(tested).encode())
+    return root
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda root: write_list(root, "", with_split=False),
+        lambda root: write_list(root, "images/", with_split=True),
+        write_nih_with_its_test,
+    ],
+    ids=["a list beside its images", "a list with splits and one folder", "NIH with its test"],
+)
+def test_a_table_needs_no_label_folders(
+    tmp_path: Path, workspace: Workspace, make: Callable[[Path], Path]
+) -> None:
+    loaders = try_to_train(make(tmp_path / "set"), workspace)
+    assert len(loaders.train.dataset) >= 8
+
+
+@pytest.mark.parametrize("with_split", [False, True])
+@pytest.mark.parametrize(
+    "path", ["virus_0.png", "PNEUMONIA/0.png", "2019/PNEUMONIA/0.png", "old_pneumonia/a/b/c/0.png"]
+)
+def test_a_listed_normal_image_whose_path_says_sick_is_refused(
+    tmp_path: Path, workspace: Workspace, path: str, with_split: bool
+) -> None:
+    root = write_list(tmp_path / "set", "images/", with_split, odd_one=path)
+    images = load(root, workspace)
+    record = next(r for r in images.catalog.records if r.path == path)
+    with pytest.raises(LeakError, match=f"says it is sick.*{path}"):
+        build(images, replace(divide(images), train=(record,)))
+
+
 @pytest.mark.parametrize("source", ["train/PNEUMONIA", "test/PNEUMONIA", "test/NORMAL"])
 def test_another_picture_of_a_forbidden_patient_never_gets_into_training(
     root: Path, workspace: Workspace, source: str
