@@ -20,6 +20,9 @@ Label = Literal["normal", "sick"]
 Box = tuple[float, float, float, float]  # left, top, width, height, as shares of the image's sides
 
 MANIFEST = "manifest.csv"
+SPLITS = {
+    "": None, "train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"
+}  # fmt: skip
 NIH = ("Data_Entry_2017.csv", "Data_Entry_2017_v2020.csv")
 NIH_BOXES, NIH_TEST = "BBox_List_2017.csv", "test_list.txt"
 RSNA, RSNA_CLASSES = "stage_2_train_labels.csv", "stage_2_detailed_class_info.csv"
@@ -103,9 +106,19 @@ def _manifest(config: DataConfig, store: Store, table: str) -> Iterator[Listed]:
                 f"{table}: row {number} has no column or no known label {missing}; expected "
                 f"columns path and label, and labels {config.normal} or {config.sick}"
             ) from None
-        split = str(row.get("split") or "").lower() or None
-        patient = str(row.get("patient") or "")
-        yield Listed(path, label, patient, {"validation": "val"}.get(split or "", split))
+        split = _stated(row, "split").lower()
+        if split not in SPLITS:
+            raise DataError(
+                f"{table}: row {number} has the split {split!r}; expected train, val, test "
+                "or nothing"
+            )
+        yield Listed(path, label, _stated(row, "patient"), SPLITS[split])
+
+
+def _stated(row: dict[str, Any], column: str) -> str:
+    """A cell without the blanks around it; empty where there is none. 0 is a statement."""
+    value = row.get(column)
+    return "" if value is None else str(value).strip()
 
 
 def _nih(store: Store, table: str) -> Iterator[Listed]:

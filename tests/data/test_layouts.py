@@ -191,6 +191,7 @@ def test_rsna_without_the_table_that_tells_healthy_is_refused(tmp_path: Path) ->
     [
         (b"path,label\nx.png,tired\n", "row 1 .*'tired'"),
         (b"file,label\nx.png,normal\n", "row 1 .*'path'"),
+        (b"path,label,split\nx.png,normal,\ny.png,normal,testing\n", "row 2 .*'testing'.*train"),
         (b"path,label\n", "no image file"),
         (b"path,label\nx.png,sick\n", "no normal one"),
         ("path,label\nä.png,normal\n".encode("utf-16"), "not UTF-8"),
@@ -199,6 +200,23 @@ def test_rsna_without_the_table_that_tells_healthy_is_refused(tmp_path: Path) ->
 def test_a_bad_list_is_refused_by_row(tmp_path: Path, table: bytes, reason: str) -> None:
     with pytest.raises(DataError, match=reason):
         found(write(tmp_path / "list.csv", table))
+
+
+def test_blanks_and_capitals_in_a_list_change_no_split_and_no_patient(tmp_path: Path) -> None:
+    rows = ("a,normal,p1,Test", "b,normal,p1 , test ", "c,normal, p1,TRAIN", "d,normal, , ",
+            "e,normal,p1,valid", "f,normal,p1,Validation ")  # fmt: skip
+    images = found(write(tmp_path / "list.csv", lines("path,label,patient,split", *rows)))
+    assert [image.source_split for image in images] == ["test", "test", "train", None, "val", "val"]
+    assert [image.patient for image in images] == ["p1", "p1", "p1", "d", "p1", "p1"]
+
+
+def test_patient_0_of_a_list_is_a_patient_and_null_is_none(tmp_path: Path) -> None:
+    rows = [
+        {"path": f"{name}.png", "label": "normal", "patient": patient}
+        for name, patient in (("a", 0), ("b", 0), ("c", None), ("d", ""))
+    ]
+    images = found(write(tmp_path / "list.json", json.dumps(rows).encode()))
+    assert [image.patient for image in images] == ["0", "0", "c", "d"]
 
 
 def test_a_listed_file_that_is_not_there_is_unreadable(
