@@ -207,7 +207,8 @@ class TarArchive(_Archive):
 class NumpyArchive:
     """MedMNIST's layout: `{train,val,test}_images` (N, H, W) uint8 and `_labels` (N, 1), 1 = sick.
 
-    Image 12 of the training part is the file `train/PNEUMONIA/00012.bmp`.
+    Image 12 of the training part is the file `train/PNEUMONIA/train-00012.bmp`: patients are told
+    apart by name, and no two images are known to be of one.
     """
 
     def __init__(self, file: Path, limits: Limits) -> None:
@@ -230,7 +231,7 @@ class NumpyArchive:
                 "as in MedMNIST's pneumoniamnist_128.npz"
             )
         self._rows = {
-            f"{part}/{'PNEUMONIA' if sick else 'NORMAL'}/{row:05d}.bmp": (part, row)
+            f"{part}/{'PNEUMONIA' if sick else 'NORMAL'}/{part}-{row:05d}.bmp": (part, row)
             for part, marks in labels.items()
             for row, sick in enumerate(marks.tolist())
         }

@@ -171,6 +171,16 @@ def test_patients_come_from_the_table(tmp_path: Path) -> None:
     assert "patient00007" in names
 
 
+def test_every_image_of_medmnist_is_a_patient_of_its_own(tmp_path: Path) -> None:
+    parts, marks = ("train", "val", "test"), np.array([[0], [0], [1]], np.uint8)
+    arrays = {f"{part}_images": np.zeros((3, 32, 32), np.uint8) for part in parts}
+    file = tmp_path / "pneumoniamnist_32.npz"
+    np.savez(file, **arrays, **{f"{part}_labels": marks for part in parts})
+    images = found(file)
+    assert len({image.patient for image in images}) == len(images) == 9
+    assert "train/PNEUMONIA/train-00002.bmp" in {image.path for image in images}
+
+
 def test_the_official_test_of_nih_is_kept_apart(tmp_path: Path) -> None:
     root = write_nih(tmp_path / "nih")
     write(root / "test_list.txt", b"00000001_000.png\n")
