@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from medvae.config import DataConfig
 from medvae.data.decode import EXPECTED, SUFFIXES
 from medvae.data.layouts import NIH_BOXES, Box, Label, Layout, find_layout, nih_boxes
-from medvae.data.stores import Store, StoredFile, open_store
+from medvae.data.stores import Store, open_store
 from medvae.errors import DataError
 
 SOURCE_SPLITS = ("train", "val", "test")
@@ -153,11 +153,10 @@ def fingerprint(hashes: Iterable[str]) -> str:
 
 
 def _listed(store: Store, layout: Layout) -> Iterable[FoundImage]:
-    """Rows of a table, joined with the files that are there."""
-    files = {file.path: file for file in store.files() if _is_image(file.path)}
+    """Rows of a table, and of each how its file is now; one that is gone is reported when read."""
     rows = {row.path: row for row in layout.listed()}  # a path listed twice counts once
     for path, row in rows.items():
-        file = files.get(path) or StoredFile(path, 0, 0)  # reported when it cannot be read
+        file = store.stat(path)
         yield FoundImage(
             path, row.label, row.source_split, file.size, file.stamp, row.patient, row.boxes
         )

@@ -50,6 +50,9 @@ class Store(Protocol):
     def files(self, below: str = "") -> Iterator[StoredFile]:
         """All files in a folder and the folders in it; hidden ones left out."""
 
+    def stat(self, path: str) -> StoredFile:
+        """What `files` says of one file; a size of 0 where it is not there."""
+
     def has(self, path: str) -> bool:
         """Whether there is such a file."""
 
@@ -99,7 +102,14 @@ class Folder:
             subfolders[:] = [name for name in subfolders if not name.startswith(".")]
             for name in names:
                 if not name.startswith("."):
-                    yield self._stored(Path(directory, name))
+                    yield self.stat(Path(directory, name).relative_to(self.root).as_posix())
+
+    def stat(self, path: str) -> StoredFile:
+        try:
+            found = (self.root / path).stat()
+        except OSError:  # a link may lead nowhere
+            return StoredFile(path, 0, 0)
+        return StoredFile(path, found.st_size, found.st_mtime_ns)
 
     def has(self, path: str) -> bool:
         return (self.root / path).is_file()
@@ -108,11 +118,6 @@ class Folder:
         file = self.root / path
         Limits.current().check_bytes(file.stat().st_size)
         return file.read_bytes()
-
-    def _stored(self, file: Path) -> StoredFile:
-        found = file.stat() if file.exists() else file.lstat()  # a link may lead nowhere
-        path = file.relative_to(self.root).as_posix()
-        return StoredFile(path, found.st_size, found.st_mtime_ns)
 
 
 class _Archive:
@@ -133,9 +138,10 @@ class _Archive:
 
     def files(self, below: str = "") -> Iterator[StoredFile]:
         start = f"{below}/" if below else ""
-        for name, size in self._sizes.items():
-            if name.startswith(start):
-                yield StoredFile(name, size, self._stamp)
+        return (self.stat(name) for name in self._sizes if name.startswith(start))
+
+    def stat(self, path: str) -> StoredFile:
+        return StoredFile(path, self._sizes.get(path, 0), self._stamp)
 
     def has(self, path: str) -> bool:
         return path in self._sizes
@@ -244,9 +250,11 @@ class NumpyArchive:
 
     def files(self, below: str = "") -> Iterator[StoredFile]:
         start = f"{below}/" if below else ""
-        for name, (part, row) in self._rows.items():
-            if name.startswith(start):
-                yield StoredFile(name, self._images[part][row].size, self._stamp)
+        return (self.stat(name) for name in self._rows if name.startswith(start))
+
+    def stat(self, path: str) -> StoredFile:
+        part, row = self._rows[path]
+        return StoredFile(path, self._images[part][row].size, self._stamp)
 
     def has(self, path: str) -> bool:
         return path in self._rows

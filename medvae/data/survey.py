@@ -172,8 +172,8 @@ def _sizes(config: DataConfig, catalog: Catalog, on_progress: OnProgress) -> dic
     root, store = catalog.root, open_data(config, catalog.root)
 
     def size(path: str) -> str:
-        source = root / path if root.is_dir() else io.BytesIO(store.read(path))
         try:
+            source = root / path if root.is_dir() else io.BytesIO(store.read(path))
             with Image.open(source, formats=FORMATS) as image:
                 return f"{image.width} × {image.height}"
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):

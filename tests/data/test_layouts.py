@@ -239,6 +239,40 @@ def test_a_listed_file_that_is_not_there_is_unreadable(
     assert list(images.catalog.unreadable) == ["gone.png"]
 
 
+def by_a_dot(folder: Path) -> str:
+    return "./"
+
+
+def by_its_whole_path(folder: Path) -> str:
+    return f"{folder}/"
+
+
+def from_another_folder(folder: Path) -> str:
+    return f"../{folder.name}/"
+
+
+@pytest.mark.parametrize("named", [by_a_dot, by_its_whole_path, from_another_folder])
+def test_a_listed_file_that_changed_or_went_is_noticed_however_it_is_named(
+    tmp_path: Path, workspace: Workspace, named: Callable[[Path], str]
+) -> None:
+    folder = tmp_path / "set"
+    for i in range(3):
+        write(folder / f"{i}.png", chest(i))
+    rows = [f"{named(folder)}{i}.png,normal" for i in range(3)]
+    table = write(folder / "list.csv", lines("path,label", *rows))
+    config = DataConfig(root=str(table))
+    first = import_images(config, table, 32, workspace, silent).catalog
+    write(folder / "0.png", chest(50))
+    (folder / "1.png").unlink()
+    images = import_images(config, table, 32, workspace, silent)
+    assert list(images.catalog.unreadable) == [f"{named(folder)}1.png"]
+    changed = {record.path for record in images.catalog.records if record not in first.records}
+    assert f"{named(folder)}0.png" in changed
+    (folder / "2.png").unlink()  # after it was decoded
+    survey = read_survey(make_survey(config, images, workspace, 0, silent))
+    assert (survey.unreadable, survey.sizes) == (1, {"64 × 64": 1, "unknown": 1})
+
+
 def damage_wrong_kind(file: Path) -> None:
     np.savez(file, train_images=np.zeros((2, 8, 8, 3), np.uint8), train_labels=np.zeros((2, 1)))
 
