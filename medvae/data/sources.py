@@ -3,6 +3,7 @@
 Archives are read in place; only a compressed TAR, which has no order to read from, is unpacked.
 """
 
+import hashlib
 import os
 import shutil
 import tarfile
@@ -52,9 +53,15 @@ def unpack_tar(archive: Path, workspace: Workspace, on_progress: OnProgress) -> 
     """Stream a compressed TAR into a folder below the workspace, whole or not at all.
 
     Images and tables only; the rest is passed over. `on_progress(files, 0)`: how many there will
-    be is not known. Raises `DataError` for what is none, or beyond a limit.
+    be is not known. Another archive of the same name, or a changed one, gets another folder.
+    Raises `DataError` for what is none, or beyond a limit.
     """
-    target = workspace.raw / archive.name.split(".tar")[0].removesuffix(archive.suffix)
+    if not archive.exists():
+        raise DataError(f"{archive}: no such file or folder; expected a data set")
+    found = archive.stat()
+    digest = hashlib.sha256(f"{found.st_size} {found.st_mtime_ns}".encode()).hexdigest()[:10]
+    name = archive.name.split(".tar")[0].removesuffix(archive.suffix)
+    target = workspace.raw / f"{name}-{digest}"
     if target.exists():
         return target
     partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
@@ -63,8 +70,6 @@ def unpack_tar(archive: Path, workspace: Workspace, on_progress: OnProgress) -> 
         if not written:
             raise DataError(f"{archive}: no image in it; expected a data set")
         partial.replace(target)
-    except FileNotFoundError:
-        raise DataError(f"{archive}: no such file or folder; expected a data set") from None
     except (tarfile.TarError, zlib.error, LZMAError, EOFError, OSError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{archive}: not a TAR that can be unpacked ({reason})") from None

@@ -97,6 +97,31 @@ def test_a_compressed_tar_is_streamed_into_a_folder(
         resolve_root(DataConfig(root=str(archive)), workspace, silent)
 
 
+def test_another_compressed_tar_of_the_same_name_gets_its_own_folder(
+    tmp_path: Path, workspace: Workspace
+) -> None:
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+    first = tar(tmp_path / "first/lungs.tar.gz", *LAID_OUT[:3], mode="w:gz")
+    second = tar(tmp_path / "second/lungs.tar.gz", *LAID_OUT[3:], mode="w:gz")
+    folders = [unpack_tar(archive, workspace, silent) for archive in (first, second)]
+    assert files_below(folders[0]) == set(LAID_OUT[:3])
+    assert files_below(folders[1]) == set(LAID_OUT[3:])
+    assert all(folder.name.startswith("lungs-") for folder in folders)
+    tar(first, *LAID_OUT[5:7], mode="w:gz")  # made anew under its own name
+    assert files_below(unpack_tar(first, workspace, silent)) == set(LAID_OUT[5:7])
+
+
+def test_a_compressed_tar_that_is_not_there_is_refused(
+    tmp_path: Path, workspace: Workspace
+) -> None:
+    archive = tar(tmp_path / "lungs.tar.gz", *LAID_OUT, mode="w:gz")
+    unpack_tar(archive, workspace, silent)
+    archive.unlink()
+    with pytest.raises(DataError, match=r"lungs\.tar\.gz: no such file"):
+        unpack_tar(archive, workspace, silent)
+
+
 def test_a_broken_tar_leaves_nothing(tmp_path: Path, workspace: Workspace) -> None:
     archive = tar(tmp_path / "lungs.tar.gz", *LAID_OUT, mode="w:gz")
     archive.write_bytes(archive.read_bytes()[:-3000])
