@@ -1,7 +1,8 @@
 """Every image decoded once: a memory-mapped uint8 array and an index beside it.
 
 The index knows each file's content hash, size and time, so that only what changed is read
-again. Both files are replaced whole: an interrupted import leaves what was there before.
+again. What could not be read is tried at every opening: a limit may have been lifted, or a disk
+answer again. Both files are replaced whole: an interrupted import leaves what was there before.
 """
 
 import hashlib
@@ -54,7 +55,7 @@ def import_images(
     found = find_images(config, root)
     folder = cache_folder(root, config, size, workspace)
     known = _Index.read(folder, size)
-    if known is None or not known.matches(found):
+    if known is None or not _is_current(known, config, root, found, size, folder):
         known = _decode_all(root, open_data(config, root), found, size, folder, known, on_progress)
     on_progress(len(found), len(found))
     catalog = build_catalog(root, found, known.hashes, known.unreadable)
@@ -107,12 +108,32 @@ class _Index:
             partial.write_text(json.dumps(self.__dict__), encoding="utf-8")
 
     def holds(self, image: FoundImage) -> bool:
-        """Whether the file was read and is as it was; one that could not be opened never is."""
-        size, modified_ns, sha256 = self.files.get(image.path, (-1, -1, ""))
-        return bool(sha256) and (size, modified_ns) == (image.size, image.modified_ns)
+        """Whether the file is as it was."""
+        size, modified_ns, _ = self.files.get(image.path, (-1, -1, ""))
+        return (size, modified_ns) == (image.size, image.modified_ns)
 
     def matches(self, found: list[FoundImage]) -> bool:
         return len(found) == len(self.files) and all(map(self.holds, found))
+
+
+def _is_current(
+    known: _Index,
+    config: DataConfig,
+    root: Path,
+    found: list[FoundImage],
+    size: int,
+    folder: Path,
+) -> bool:
+    """Whether no file changed, and what could not be read still cannot be, for the same reason."""
+    if not known.matches(found):
+        return False
+    failed = [image for image in found if image.path in known.unreadable]
+    return not failed or all(
+        (digest, reason) == (known.files[image.path][2], known.unreadable[image.path])
+        for image, digest, _, reason in _decoded(
+            open_data(config, root), failed, size, folder, known
+        )
+    )
 
 
 def _decode_all(

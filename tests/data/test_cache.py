@@ -231,6 +231,33 @@ def test_a_file_that_could_not_be_opened_is_tried_again(root: Path, workspace: W
         assert np.array_equal(pixels, before[path])
 
 
+def test_a_file_beyond_a_limit_is_read_once_the_limit_is_lifted(
+    root: Path, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(root / "NORMAL/large0.png", chest(50, size=128))
+    write(tmp_path / "strict/limits.yaml", b"pixels: 10000\n")
+    with monkeypatch.context() as strict:
+        strict.setenv("MEDVAE_HOME", str(tmp_path / "strict"))
+        refused = open_set(root, workspace).catalog
+    assert "limit pixels" in refused.unreadable["NORMAL/large0.png"]
+    images = open_set(root, workspace)
+    assert images.catalog.unreadable == {}
+    expected = transform.to_model_input(chest(50, size=128), SIZE)
+    assert np.array_equal(pixels_by_path(images)["NORMAL/large0.png"], expected)
+
+
+def test_a_file_that_stays_unreadable_does_not_make_the_cache_anew(
+    root: Path, workspace: Workspace
+) -> None:
+    write(root / "NORMAL/a1.png", b"no image")
+    (root / "NORMAL/link1.png").symlink_to(root / "gone.png")
+    first = open_set(root, workspace).catalog
+    folder = cache_folder(root, DataConfig(), SIZE, workspace)
+    made = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
+    assert open_set(root, workspace).catalog == first
+    assert made == {file: file.stat().st_mtime_ns for file in folder.iterdir()}
+
+
 @pytest.mark.parametrize(
     "damage", ["no index", "bad index", "foreign index", "no pixels", "half the pixels"]
 )
