@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from medvae.config import DataConfig
 from medvae.data.decode import EXPECTED, SUFFIXES
-from medvae.data.layouts import NIH_BOXES, Box, Label, Layout, find_layout, nih_boxes
+from medvae.data.layouts import NIH_BOXES, Box, Label, Layout, Listed, find_layout, nih_boxes
 from medvae.data.stores import Store, open_store
 from medvae.errors import DataError
 
@@ -154,7 +154,11 @@ def fingerprint(hashes: Iterable[str]) -> str:
 
 def _listed(store: Store, layout: Layout) -> Iterable[FoundImage]:
     """Rows of a table, and of each how its file is now; one that is gone is reported when read."""
-    rows = {row.path: row for row in layout.listed()}  # a path listed twice counts once
+    rows: dict[str, Listed] = {}
+    for row in layout.listed():
+        first = rows.setdefault(row.path, row)  # a path listed twice counts once
+        if (first.label, first.source_split) != (row.label, row.source_split):
+            raise DataError(f"{row.path} is listed twice, unlike in label or split; keep one")
     for path, row in rows.items():
         file = store.stat(path)
         yield FoundImage(

@@ -202,6 +202,7 @@ def test_rsna_without_the_table_that_tells_healthy_is_refused(tmp_path: Path) ->
         (b"path,label\nx.png,tired\n", "row 1 .*'tired'"),
         (b"file,label\nx.png,normal\n", "row 1 .*'path'"),
         (b"path,label,split\nx.png,normal,\ny.png,normal,testing\n", "row 2 .*'testing'.*train"),
+        (b"path,label\nx.png,normal\nx.png,sick\n", "x.png is listed twice"),
         (b"path,label\n", "no image file"),
         (b"path,label\nx.png,sick\n", "no normal one"),
         ("path,label\nä.png,normal\n".encode("utf-16"), "not UTF-8"),
