@@ -14,7 +14,7 @@ from pathlib import Path
 
 from jobs.database import StoreUnavailable
 from jobs.store import LeaseLost, Store
-from jobs.views import JobView
+from jobs.views import JobView, Status
 from medvae.engine.events import EpochEnded, Event, Preparing, Progress, Stop, to_record
 
 logger = logging.getLogger(__name__)
@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 LOG = "log.txt"
 EVENTS = "events.jsonl"
 KEPT_PROGRESS = 1000  # rows of progress a job keeps, about; everything is in the events file
+_UNSTORABLE = "what came of the job could not be stored; the worker's output says why"
 _FLEETING = (Preparing, Progress)  # of these only the newest counts
 
 
@@ -93,6 +94,16 @@ class Attempt:
         """
         self._over.set()
         self._heart.join()
+        try:
+            self._insist(write_end)
+        except Exception:  # a job without an end would be done again
+            logger.exception("the end of job %s", self._job.id)
+            job_id, attempt = self._job.id, self._job.attempt
+            self._insist(
+                lambda: self._store.finish(job_id, attempt, Status.FAILED, error=_UNSTORABLE)
+            )
+
+    def _insist(self, write_end: Callable[[], object]) -> None:
         while True:
             try:
                 self._beat()

@@ -24,8 +24,20 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else str(value)
 
 
+class Text(TextField):
+    """Any text: a file name may hold bytes that are no UTF-8, and a message a NUL."""
+
+    def db_value(self, value: Any) -> Any:
+        if value is None:
+            return None
+        return str(value).encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+
+
 class JSONField(TextField):
-    """Plain values as JSON text: the same on both databases, and key order is kept."""
+    """Plain values as JSON text: the same on both databases, and key order is kept.
+
+    JSON escapes what is not ASCII, so any text goes in, and comes back as it was.
+    """
 
     def db_value(self, value: Any) -> Any:
         return None if value is None else json.dumps(value, default=_plain)
@@ -35,27 +47,27 @@ class JSONField(TextField):
 
 
 class Job(Model):
-    id = TextField(primary_key=True)
-    kind = TextField()
-    status = TextField()
-    name = TextField()
+    id = Text(primary_key=True)
+    kind = Text()
+    status = Text()
+    name = Text()
     config = JSONField(null=True)
     payload = JSONField()
-    parent = TextField(null=True, index=True)
+    parent = Text(null=True, index=True)
     priority = IntegerField()
     position = DoubleField(index=True)
     attempt = IntegerField(default=0)
     max_attempts = IntegerField()
-    owner = TextField(null=True)
+    owner = Text(null=True)
     lease_until = DoubleField(null=True)
     nudged_at = DoubleField()
-    stop = TextField(null=True)
+    stop = Text(null=True)
     created = DoubleField(index=True)
     started = DoubleField(null=True)
     ended = DoubleField(null=True)
-    error = TextField(null=True)
+    error = Text(null=True)
     result = JSONField(null=True)
-    version = TextField()
+    version = Text()
     last_seq = BigIntegerField(default=0)
 
     class Meta:
@@ -67,11 +79,11 @@ Job.add_index(Job.status, Job.created)  # "the newest that failed"
 
 
 class EventRow(Model):
-    job = TextField()
+    job = Text()
     seq = BigIntegerField()
     attempt = IntegerField()
     time = DoubleField()
-    kind = TextField()
+    kind = Text()
     body = JSONField()
 
     class Meta:
@@ -80,14 +92,14 @@ class EventRow(Model):
 
 
 class WorkerRow(Model):
-    id = TextField(primary_key=True)
-    host = TextField()
+    id = Text(primary_key=True)
+    host = Text()
     pid = BigIntegerField()
-    device = TextField(null=True)
-    version = TextField()
+    device = Text(null=True)
+    version = Text()
     started = DoubleField()
     seen_at = DoubleField()
-    job = TextField(null=True)
+    job = Text(null=True)
 
     class Meta:
         table_name = "worker"

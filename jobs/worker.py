@@ -207,7 +207,7 @@ class _Consumer(Consumer):  # type: ignore[misc]
 def _log_into(path: Path) -> Iterator[None]:
     """Everything logged meanwhile goes into the file too, and an escaping error's traceback."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter(_LOG_FORMAT))
     logging.getLogger().addHandler(handler)
     try:

@@ -51,6 +51,21 @@ def test_a_new_job_waits_with_all_it_was_given(store: Store) -> None:
     assert store.job(unnamed := store.add("train")).name == unnamed
 
 
+def test_any_text_can_be_stored_even_one_that_is_no_utf8_or_holds_a_nul(store: Store) -> None:
+    strange, storable = "R\udcf6ntgen\0.png", r"R\udcf6ntgen\0.png"
+    job_id = store.add("x", name=strange, config={"data": {"root": strange}})
+    assert store.claim("w", 9)
+    assert store.rename(job_id, strange)
+    store.extend_lease(job_id, 1, 9, [CheckpointSaved(strange)])
+    store.finish(job_id, 1, Status.FAILED, error=strange)
+    job = store.job(job_id)
+    assert (job.name, job.error) == (storable, storable)
+    assert job.config == {"data": {"root": strange}}  # a path must still lead to its file
+    assert store.events.after(job_id) == [(1, {"kind": "CheckpointSaved", "path": strange})]
+    with pytest.raises(JobError, match="there is no job"):
+        store.job(strange)
+
+
 def test_an_unknown_job_is_one_clear_line(store: Store) -> None:
     with pytest.raises(JobError, match="there is no job 'nobody'"):
         store.job("nobody")

@@ -206,6 +206,19 @@ def test_a_failure_is_one_plain_line_and_the_worker_goes_on(
     assert bench.run(lambda *_: Outcome()).status is Status.SUCCEEDED
 
 
+def test_a_file_name_that_is_no_utf8_does_not_keep_a_failed_job_from_ending(bench: Bench) -> None:
+    job = bench.run(raising(DataError("R\udcf6ntgen.png: cannot be read")))
+    assert (job.status, job.error) == (Status.FAILED, r"R\udcf6ntgen.png: cannot be read")
+    assert r"R\udcf6ntgen.png" in (bench.folder(job) / "log.txt").read_text()
+
+
+def test_a_job_ends_also_when_what_came_of_it_cannot_be_stored(bench: Bench) -> None:
+    job = bench.run(lambda *_: Outcome({("no", "key"): 1}))  # type: ignore[dict-item]
+    assert (job.status, job.result) == (Status.FAILED, None)
+    assert job.error is not None and "could not be stored" in job.error
+    assert bench.run(lambda *_: Outcome()).status is Status.SUCCEEDED
+
+
 def test_a_missing_memory_is_known_in_every_guise_of_torch(tmp_path: Path) -> None:
     class OutOfMemoryError(RuntimeError):
         pass
