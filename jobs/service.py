@@ -4,9 +4,10 @@ Knows nothing of gradio and starts no torch. Every refusal is a `JobError` of on
 """
 
 import contextlib
+import secrets
 import shutil
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import Any, NoReturn
 
@@ -26,6 +27,7 @@ from medvae.workspace import Workspace
 
 _OPEN = (Status.QUEUED, Status.RUNNING)
 _UNFINISHED = (Status.FAILED, Status.CANCELLED)
+_TRASH = "trash-"  # begins the name of a folder of files that a retry removes
 
 
 class JobService:
@@ -244,10 +246,10 @@ class JobService:
         """
         if self.job(job_id).kind == SWEEP:
             return self._for_all(job_id, "retry", _UNFINISHED, self.retry)
-        if self.job(job_id).status not in (Status.FAILED, Status.CANCELLED):
-            self._refuse(job_id, "retry")
-        self._remove_files(job_id, keep=(LOG, EVENTS))
-        return self._requeue(job_id, "retry", forget_events=True)
+        trash = self._workspace.run_folder(job_id) / f"{_TRASH}{secrets.token_hex(4)}"
+        view = self._requeue(job_id, "retry", discard=lambda: self._set_aside(job_id, trash))
+        self._remove(job_id, trash)
+        return view
 
     def resume(self, job_id: str) -> JobView:
         """Go on with a failed or cancelled job from its last resume point.
@@ -260,7 +262,7 @@ class JobService:
             self._refuse(job_id, "resume")
         if not self.has_resume_point(job_id):
             raise JobError(f"job {job_id} has no resume point to go on from: retry it instead")
-        return self._requeue(job_id, "resume", forget_events=False)
+        return self._requeue(job_id, "resume")
 
     def has_resume_point(self, job_id: str) -> bool:
         """Whether `resume` has something to go on from."""
@@ -300,7 +302,7 @@ class JobService:
             if self.parts(job_id).get(Status.RUNNING):
                 raise JobError(f"cannot delete job {job_id} yet: parts of it still run")
             self._refuse(job_id, "delete")
-        self._remove_files(job_id)
+        self._remove(job_id, self._workspace.run_folder(job_id))
 
     def recover(self) -> None:
         """Queue the jobs of dead workers again and send lost nudges; for the start of a page."""
@@ -337,8 +339,10 @@ class JobService:
     def _resume_or_retry(self, run_id: str) -> JobView:
         return self.resume(run_id) if self.has_resume_point(run_id) else self.retry(run_id)
 
-    def _requeue(self, job_id: str, verb: str, *, forget_events: bool) -> JobView:
-        view = self._store.requeue(job_id, forget_events=forget_events)
+    def _requeue(
+        self, job_id: str, verb: str, discard: Callable[[], None] | None = None
+    ) -> JobView:
+        view = self._store.requeue(job_id, discard=discard)
         if view is None:
             self._refuse(job_id, verb)
         self._nudge(job_id)
@@ -351,16 +355,25 @@ class JobService:
         status = self.job(job_id).status
         raise JobError(f"cannot {verb} job {job_id}: it is {status.value}")
 
-    def _remove_files(self, job_id: str, keep: Sequence[str] = ()) -> None:
+    def _set_aside(self, job_id: str, trash: Path) -> None:
+        """Move all files of a job but its logs there: quick, however many there are."""
         folder = self._workspace.run_folder(job_id)
-        try:
+        with self._telling_of_files(job_id):
             for entry in list(folder.iterdir()) if folder.is_dir() else []:
-                if entry.is_dir():
-                    shutil.rmtree(entry)
-                elif entry.name not in keep:
-                    entry.unlink()
-            if not keep and folder.is_dir():
-                folder.rmdir()
+                # Other trash is being removed by the retry that made it.
+                if entry.name not in (LOG, EVENTS) and not entry.name.startswith(_TRASH):
+                    trash.mkdir(exist_ok=True)
+                    entry.rename(trash / entry.name)
+
+    def _remove(self, job_id: str, folder: Path) -> None:
+        with self._telling_of_files(job_id):
+            if folder.is_dir():
+                shutil.rmtree(folder)
+
+    @contextlib.contextmanager
+    def _telling_of_files(self, job_id: str) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise JobError(f"cannot remove the files of job {job_id}: {error}") from None
 

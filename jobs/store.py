@@ -6,7 +6,7 @@ changes nothing once another one has begun. Knows nothing of queues, files or pr
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from peewee import EXCLUDED, Case, chunked, fn
@@ -319,8 +319,12 @@ class Store:
         )
         self._change_all(mine & (Job.status == _RUNNING), stop=Stop.CANCEL.value)
 
-    def requeue(self, job_id: str, *, forget_events: bool) -> JobView | None:
-        """Put a failed or cancelled job back in line with fresh tries; None when it is neither."""
+    def requeue(self, job_id: str, *, discard: Callable[[], None] | None = None) -> JobView | None:
+        """Put a failed or cancelled job back in line with fresh tries; None when it is neither.
+
+        discard: for a job that begins anew. Its events are forgotten, and this is called before
+        anybody else can see the change and take the job; if it raises, nothing has changed.
+        """
         with self._database.transaction():
             queued = self._change(
                 (Job.id == job_id) & Job.status.in_([_FAILED, _CANCELLED]),
@@ -332,8 +336,9 @@ class Store:
                 result=None,
                 stop=None,
             )
-            if queued and forget_events:
+            if queued and discard:
                 self.events.forget(job_id)
+                discard()
         return queued
 
     def move_first(self, job_id: str) -> JobView | None:

@@ -196,7 +196,7 @@ def test_splitting_again_repeats_ended_parts_under_a_new_attempt(store: Store) -
     finish(store, first, Status.FAILED)
     store.cancel_idle(job_id)
     store.cancel_parts(job_id)
-    requeued = store.requeue(job_id, forget_events=False)
+    requeued = store.requeue(job_id)
     assert requeued is not None and requeued.result is None
     parent = store.claim("w", 60, job_id)
     assert parent is not None

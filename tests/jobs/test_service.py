@@ -1,5 +1,8 @@
 """What the page may ask of jobs, and what it is refused."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,6 +110,40 @@ def test_retry_begins_anew_and_keeps_the_logs(
     assert store.claim("w", 60) is not None
     with pytest.raises(JobError, match=r"cannot retry .* it is running"):
         service.retry(job_id)
+
+
+def test_of_many_retries_at_once_one_counts_and_none_removes_what_came_after_it(
+    database_url: str, workspace: Workspace
+) -> None:
+    retries = 4
+    barrier = threading.Barrier(retries)
+    queue = f"sqlite:///{workspace.state}/queue.db"
+
+    def retry_and_begin(job_id: str) -> bool:
+        with closing(JobService(workspace, database_url, queue)) as own:
+            barrier.wait()
+            try:
+                own.retry(job_id)
+            except JobError as error:
+                assert f"cannot retry job {job_id}: it is" in str(error)
+                return False
+            assert own._store.claim("w", 60, job_id)
+            (workspace.run_folder(job_id) / "new.pth").write_text("x")
+            return True
+
+    with (
+        closing(JobService(workspace, database_url, queue)) as service,
+        ThreadPoolExecutor(retries) as pool,
+    ):
+        for _ in range(5):
+            job_id = ended(service, Status.FAILED)
+            folder = workspace.run_folder(job_id)
+            for number in range(100):
+                (folder / f"attempt-{number}").mkdir(parents=True)
+                (folder / f"attempt-{number}" / "old.pth").write_text("x")
+            counted = list(pool.map(retry_and_begin, [job_id] * retries))
+            assert sorted(counted) == [False] * (retries - 1) + [True]
+            assert [path.name for path in folder.iterdir()] == ["new.pth"]
 
 
 def test_resume_needs_a_resume_point(service: JobService, workspace: Workspace) -> None:

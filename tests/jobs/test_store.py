@@ -255,6 +255,21 @@ def test_events_are_numbered_across_attempts_and_read_from_an_offset(store: Stor
     assert store.events.after(job_id, 3) == []
 
 
+def test_a_job_whose_old_files_cannot_be_discarded_stays_as_it_was(store: Store) -> None:
+    def discard() -> None:
+        raise JobError("cannot remove the files")
+
+    job_id = store.add("x")
+    store.claim("w", 9)
+    store.extend_lease(job_id, 1, 9, [saved(1)])
+    store.finish(job_id, 1, Status.FAILED, error="why")
+    with pytest.raises(JobError, match="cannot remove the files"):
+        store.requeue(job_id, discard=discard)
+    job = store.job(job_id)
+    assert (job.status, job.error, job.max_attempts) == (Status.FAILED, "why", 3)
+    assert len(store.events.after(job_id)) == 1
+
+
 def test_thinning_keeps_an_even_sample_the_newest_and_every_other_kind(store: Store) -> None:
     job_id = store.add("x")
     store.claim("w", 9)
