@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from jobs.worker import Timing
 from medvae.errors import JobError
 from medvae.workspace import PROJECT
 
@@ -21,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 COMMAND = (sys.executable, str(PROJECT / "main.py"), "worker", "--watch-stdin")
 NO_WORKER = "none"
+PATIENCE = Timing().grace + 5.0  # seconds; a worker that is killed costs its job one of its tries
+_SILENCE = 1.5  # seconds to wait without a word
+_LAST_WAIT = 5.0  # for the end of a worker that was killed
 _LONGEST_PAUSE = 30.0
 _HEALTHY_SECONDS = 60.0  # a worker that lived this long is restarted without a growing pause
 
@@ -55,7 +59,7 @@ class WorkerState:
 
 
 class WorkerProcess:
-    """Start it once; it watches over its child from a thread until `stop`.
+    """Start it once; it watches over its child from a thread until that is asked to leave.
 
     The child's standard input is a pipe that nobody writes to. When this process ends in whatever
     way, the pipe closes, and that is how the child knows.
@@ -87,20 +91,22 @@ class WorkerProcess:
     def start(self) -> None:
         self._watch.start()
 
-    def stop(self, patience: float = 8.0) -> None:
-        """Ask the worker to leave; after `patience` seconds end it, and all it started."""
+    def ask_to_leave(self) -> None:
         with self._lock:
             self._stopping.set()
             process = self._process
         if process is not None:
             process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(patience)
-            except subprocess.TimeoutExpired:
-                logger.warning("the worker did not leave within %g s: killed", patience)
-                _signal_group(process, signal.SIGKILL)
-        if self._watch.is_alive():
-            self._watch.join(patience)
+
+    @property
+    def has_left(self) -> bool:
+        return not self._watch.is_alive()
+
+    def end(self) -> None:
+        """End a worker that did not leave when it was asked to, and all it started."""
+        if self._process is not None and not self.has_left:
+            _signal_group(self._process, signal.SIGKILL)
+            self._watch.join(_LAST_WAIT)
 
     def _keep_running(self) -> None:
         pause = self._pause
@@ -145,6 +151,28 @@ class WorkerProcess:
             self._on_death(pid)
         except Exception:  # the watch must go on, whatever the listener's trouble is
             logger.exception("after the death of worker process %d", pid)
+
+
+def stop_workers(
+    workers: Sequence[WorkerProcess],
+    patience: float = PATIENCE,
+    hurry: Callable[[], bool] = lambda: False,
+) -> None:
+    """Ask all to leave; after `patience` seconds, or once `hurry` says so, end who is left."""
+    for worker in workers:
+        worker.ask_to_leave()
+    begun, told = time.monotonic(), False
+    while not all(worker.has_left for worker in workers) and not hurry():
+        waited = time.monotonic() - begun
+        if waited > patience:
+            logger.warning("a worker did not leave within %g s: killed", patience)
+            break
+        if waited > _SILENCE and not told:
+            told = True
+            logger.warning("waiting for workers to save their jobs; Ctrl-C again ends them at once")
+        time.sleep(0.05)
+    for worker in workers:
+        worker.end()
 
 
 def _signal_group(process: "subprocess.Popen[bytes]", signum: int) -> None:

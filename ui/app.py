@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from jobs.launcher import WorkerProcess, worker_commands
+from jobs.launcher import WorkerProcess, stop_workers, worker_commands
 from jobs.service import JobService
 from medvae.config import Config
 from medvae.data.catalog import find_images
@@ -187,7 +187,8 @@ def serve(
     viewers: list[str] | None = None,
     on_open: Callable[[str], None] = lambda address: None,
 ) -> None:
-    """Run page and workers until SIGINT or SIGTERM, then end all. Raises `MedVAEError`.
+    """Run page and workers until SIGINT or SIGTERM, then end all; a second one does not wait for
+    the jobs to save themselves. Raises `MedVAEError`.
 
     devices: a comma list with a worker for each; `none` when the workers run elsewhere.
     operators, viewers: accounts as NAME:PASSWORD; without any, one is made where the page can be
@@ -201,9 +202,9 @@ def serve(
     first = workers[0] if workers else None
     context = build_context(workspace, service, first, config.data.root, access)
     page = build_app(context)
-    over = threading.Event()
+    over, hurry = threading.Event(), threading.Event()
     before = {
-        number: signal.signal(number, lambda *_: over.set())
+        number: signal.signal(number, lambda *_: (hurry if over.is_set() else over).set())
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
@@ -222,8 +223,8 @@ def serve(
         while not over.wait(0.5):
             pass
     finally:
-        for worker in workers:
-            worker.stop()
+        over.set()  # also after an error: from here on a signal means to hurry
+        stop_workers(workers, hurry=hurry.is_set)
         page.close(verbose=False)
         context.sandbox.close()
         service.close()

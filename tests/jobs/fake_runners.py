@@ -34,6 +34,17 @@ def deaf(assignment: Assignment, on_event: OnEvent, should_stop: ShouldStop) -> 
     return Outcome()
 
 
+def slow(assignment: Assignment, on_event: OnEvent, should_stop: ShouldStop) -> Outcome:
+    """Once asked to stop, it ends only when the file `free` lies beside the diary."""
+    write(assignment, "begin")
+    while (stop := should_stop()) is None:
+        time.sleep(STEP)
+    write(assignment, "asked")
+    while not Path(assignment.job.payload["diary"]).with_name("free").exists():
+        time.sleep(STEP)
+    return Outcome(stopped=stop)
+
+
 def save(path: Path, done: int) -> None:
     partial = path.with_suffix(f".{os.getpid()}.partial")  # one given up for dead may write as well
     partial.write_text(str(done))
@@ -48,4 +59,4 @@ def write(assignment: Assignment, words: str) -> None:
     os.close(descriptor)
 
 
-RUNNERS = {"step": step, "deaf": deaf}
+RUNNERS = {"step": step, "deaf": deaf, "slow": slow}

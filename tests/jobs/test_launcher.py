@@ -5,14 +5,19 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from jobs.launcher import WorkerProcess
+from jobs.launcher import PATIENCE as LAUNCHER_PATIENCE
+from jobs.launcher import WorkerProcess, stop_workers
 from jobs.service import JobService
+from jobs.store import MAX_ATTEMPTS
 from jobs.views import Status
+from jobs.worker import Timing
 from tests.jobs.conftest import FAST, PATIENCE, Work, is_running, wait_for
 
 POLITE = "import sys; sys.stdin.read()"
@@ -38,8 +43,7 @@ def launch() -> Iterator[Launch]:
         return launched[-1]
 
     yield launch
-    for process in launched:
-        process.stop(patience=0.5)
+    stop_workers(launched, patience=0.5)
 
 
 def pid_of(process: WorkerProcess) -> int:
@@ -61,20 +65,58 @@ def test_a_worker_that_dies_is_started_again_and_the_page_can_say_so(launch: Lau
     assert deaths == [first]
 
 
-def test_stopping_ends_a_polite_worker_soon_and_a_deaf_one_with_all_it_started(
-    launch: Launch,
+def test_a_polite_worker_leaves_when_asked_and_a_deaf_one_is_ended_with_all_it_started(
+    launch: Launch, caplog: pytest.LogCaptureFixture
 ) -> None:
     polite, deaf = launch(*WORKER), launch(sys.executable, "-c", DEAF)
     time.sleep(1)
     group = subprocess.check_output(["ps", "-o", "pid=", "-g", str(pid_of(deaf))], text=True)
     pids = [pid_of(polite), *map(int, group.split())]
     assert len(pids) == 3
-    begun = time.monotonic()
-    polite.stop(patience=PATIENCE)
-    assert time.monotonic() - begun < PATIENCE  # by itself, not killed after that
-    deaf.stop(patience=0.3)
+    stop_workers([polite], patience=PATIENCE)
+    assert "killed" not in caplog.text
+    stop_workers([deaf], patience=0.3)
     wait_for(lambda: not any(is_running(pid) for pid in pids))
     assert polite.state.pid is None and polite.state.died_at is None
+
+
+@pytest.fixture
+def two_slow_jobs(work: Work, launch: Launch) -> tuple[list[str], list[WorkerProcess]]:
+    """Each with a worker of its own; they end when told to, but not before they may."""
+    jobs = [work.submit(kind="slow") for _ in range(2)]
+    workers = [launch(*WORKER, f"--grace={PATIENCE}") for _ in jobs]
+    wait_for(lambda: [work.words(job) for job in jobs] == [["begin"]] * 2)
+    return jobs, workers
+
+
+def test_workers_are_stopped_together_and_their_jobs_get_the_time_they_need(
+    work: Work, two_slow_jobs: tuple[list[str], list[WorkerProcess]]
+) -> None:
+    jobs, workers = two_slow_jobs
+    with ThreadPoolExecutor(1) as pool:
+        stopping = pool.submit(stop_workers, workers)
+        wait_for(lambda: [work.words(job) for job in jobs] == [["begin", "asked"]] * 2)
+        work.path.with_name("free").touch()
+        stopping.result()
+    views = [work.service.job(job) for job in jobs]
+    assert [(job.status, job.attempt, job.max_attempts) for job in views] == [
+        (Status.QUEUED, 1, MAX_ATTEMPTS + 1)
+    ] * 2  # a pause, which costs no try
+    assert Timing().grace < LAUNCHER_PATIENCE
+
+
+def test_whoever_waits_for_a_job_to_save_itself_is_told_and_can_end_it_at_once(
+    two_slow_jobs: tuple[list[str], list[WorkerProcess]], caplog: pytest.LogCaptureFixture
+) -> None:
+    _, workers = two_slow_jobs
+    pids = [pid_of(worker) for worker in workers]
+    hurry = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        stopping = pool.submit(stop_workers, workers, hurry=hurry.is_set)
+        wait_for(lambda: "Ctrl-C again ends them at once" in caplog.text)
+        hurry.set()
+        stopping.result()
+    assert not any(is_running(pid) for pid in pids)
 
 
 def test_a_worker_that_cannot_start_is_tried_again_more_and_more_slowly(launch: Launch) -> None:
