@@ -19,7 +19,7 @@ from medvae.errors import JobError
 
 _OPENING_SECONDS = 10.0
 _LONGEST_PAUSE_MS = 4000  # inside a transaction
-_UPGRADE_LOCK = 7_046_029_254  # any constant that no other program locks on the same server
+_LOCK = 7_046_029_254  # any constant that no other program locks on the same server
 _OUTAGES = (peewee.OperationalError, peewee.InterfaceError, MaxConnectionsExceeded)
 
 
@@ -52,9 +52,14 @@ class Database:
             return int(query.execute(self._pool))
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """For several queries that count together or not at all."""
+    def transaction(self, *, alone: bool = False) -> Iterator[None]:
+        """For several queries that count together or not at all.
+
+        alone: no two such transactions at once, for what is derived from rows of others.
+        """
         with self._connection(), self._atomic():
+            if alone:
+                self._lock()
             yield
 
     def close(self) -> None:
@@ -72,6 +77,11 @@ class Database:
         # SQLite would refuse at once, however long its busy time-out, to let a transaction write
         # that began by reading, when another process wrote in between: so writing comes first.
         return self._pool.atomic() if self.row_locks else self._pool.atomic("IMMEDIATE")
+
+    def _lock(self) -> None:
+        """Until the transaction ends; SQLite has but one at a time anyway."""
+        if self.row_locks:
+            self._pool.execute_sql("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
 
     def _prepare(self, url: str) -> None:
         deadline = time.monotonic() + _OPENING_SECONDS
@@ -92,8 +102,7 @@ class Database:
     def _create_tables(self) -> None:
         """Create what is missing; refuse tables that a newer program has written."""
         with self._atomic():
-            if self.row_locks:
-                self._pool.execute_sql("SELECT pg_advisory_xact_lock(%s)", (_UPGRADE_LOCK,))
+            self._lock()
             self._create(SchemaRow)
             found = SchemaRow.select(SchemaRow.version).scalar(self._pool)
             if found is None:

@@ -101,8 +101,9 @@ class Store:
                 nudged_at=self._now,
                 version=__version__,
             )
-            if self._database.change(row.on_conflict_ignore()):
-                return job_id
+            with self._database.transaction(alone=True):  # two would take the same place
+                if self._database.change(row.on_conflict_ignore()):
+                    return job_id
 
     def add_family(self, parent: dict[str, Any], children: Sequence[dict[str, Any]]) -> list[str]:
         """One job that no worker does and its children, all or none (see `add` for the keys).
@@ -342,14 +343,21 @@ class Store:
         return queued
 
     def move_first(self, job_id: str) -> JobView | None:
-        """Make a waiting job the next in line; None when it does not wait."""
-        line = Job.alias()
-        waiting = line.status == _QUEUED
-        return self._change(
-            (Job.id == job_id) & (Job.status == _QUEUED),
-            priority=line.select(fn.MAX(line.priority)).where(waiting),
-            position=line.select(fn.MIN(line.position) - 1).where(waiting),
-        )
+        """Make a waiting job, with its parts, the next in line; None when it does not wait."""
+        other = Job.alias()
+        waiting = other.status == _QUEUED
+        with self._database.transaction(alone=True):
+            moved = self._change(
+                (Job.id == job_id) & (Job.status == _QUEUED),
+                priority=other.select(fn.MAX(other.priority)).where(waiting),
+                # Before all jobs: one that does not wait now may come back to its own place.
+                position=other.select(fn.MIN(other.position) - 1),
+            )
+            if moved:
+                place = other.select(other.position).where(other.id == job_id)
+                mine = (Job.parent == job_id) & _is_part(Job)
+                self._change_all(mine, priority=moved.priority, position=place)
+        return moved
 
     def change_places(self, job_id: str, other_id: str) -> bool:
         """Two waiting jobs take each other's place in line; False when one no longer waits."""

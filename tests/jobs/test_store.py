@@ -84,6 +84,47 @@ def test_the_line_is_by_priority_then_arrival_and_can_be_changed(store: Store) -
     assert store.move_first(last) is None
 
 
+def test_a_job_that_comes_back_shares_its_place_with_nobody(store: Store) -> None:
+    back, middle, last = (store.add("x") for _ in range(3))
+    store.cancel_idle(back)
+    store.move_first(last)
+    store.requeue(back)
+    assert [job.id for job in store.line()] == [last, back, middle]
+    assert [store.queue_position(job) for job in (last, back, middle)] == [1, 2, 3]
+    assert store.change_places(back, last)
+    assert [job.id for job in store.line()] == [back, last, middle]
+
+
+def test_a_job_is_moved_first_with_its_parts(store: Store) -> None:
+    parent, other = store.add("x"), store.add("x", priority=1)
+    assert store.claim("w", 9, parent)
+    parts = store.split(parent, 1, {"part 1": {}, "part 2": {}})
+    assert store.move_first(other) and store.move_first(parent)
+    assert [job.id for job in store.line()] == [parent, other]
+    assert store.queue_position(parent) == 1
+    taken = [store.claim("w", 9) for _ in range(3)]
+    assert {job.id for job in taken[:2] if job} == set(parts)
+    assert taken[2] and taken[2].id == other
+
+
+def test_jobs_that_arrive_or_are_moved_first_at_once_get_a_place_each(database_url: str) -> None:
+    barrier = threading.Barrier(6)
+
+    def add_and_move(_: int) -> list[str]:
+        with closing(Store(database_url)) as own:
+            barrier.wait()
+            added = [own.add("x") for _ in range(20)]
+            for job_id in added[::2]:
+                assert own.move_first(job_id)
+            return added
+
+    with ThreadPoolExecutor(6) as pool:
+        added = [job for part in pool.map(add_and_move, range(6)) for job in part]
+    with closing(Store(database_url)) as store:
+        positions = sorted(store.queue_position(job) or 0 for job in added)
+        assert positions == list(range(1, len(added) + 1))
+
+
 def test_two_that_wait_change_places_also_across_priorities(store: Store) -> None:
     first, second, urgent = (store.add("x", priority=p) for p in (0, 0, 5))
     part = store.claim("w", 9, store.add("x", priority=9))
