@@ -68,6 +68,7 @@ class JobService:
             priority=priority,
         )
         self._nudge(job_id)
+        self._settle(parent)
         return job_id
 
     def submit_import(self, config: Config) -> str:
@@ -237,6 +238,7 @@ class JobService:
             self._refuse(job_id, "stop")
         if view.status is Status.CANCELLED:
             self._store.cancel_parts(job_id)
+            self._settle(view.parent)
         return view
 
     def retry(self, job_id: str) -> JobView:
@@ -302,6 +304,7 @@ class JobService:
             if self.parts(job_id).get(Status.RUNNING):
                 raise JobError(f"cannot delete job {job_id} yet: parts of it still run")
             self._refuse(job_id, "delete")
+        self._settle(job.parent)
         self._remove(job_id, self._workspace.run_folder(job_id))
 
     def recover(self) -> None:
@@ -346,9 +349,12 @@ class JobService:
         if view is None:
             self._refuse(job_id, verb)
         self._nudge(job_id)
-        if view.parent is not None:
-            self._store.families.settle(view.parent)
+        self._settle(view.parent)
         return view
+
+    def _settle(self, parent: str | None) -> None:
+        if parent is not None:
+            self._store.families.settle(parent)
 
     def _refuse(self, job_id: str, verb: str) -> NoReturn:
         """Says why the store changed nothing: no such job, or not in that state."""

@@ -93,6 +93,27 @@ def test_a_sweep_follows_its_runs_and_nobody_claims_it(shared: JobService) -> No
     assert shared._store.claim("w", 60) and not shared._store.claim("w", 60)
 
 
+def test_a_sweep_runs_while_one_of_its_runs_does_also_a_copy_and_not_one_stopped_or_deleted(
+    shared: JobService,
+) -> None:
+    sweep = shared.submit_sweep(Config(), BETAS)
+    first, second = runs_of(shared, sweep)
+    end(shared._store, first, Status.SUCCEEDED)
+    shared.delete(second)
+    assert shared.job(sweep).status is Status.SUCCEEDED
+    copy = shared.clone(first)
+    job = shared.job(sweep)
+    assert (job.status, job.ended) == (Status.RUNNING, None)
+    shared.stop(copy)
+    assert shared.job(sweep).status is Status.SUCCEEDED
+    shared.retry(copy)
+    assert shared.job(sweep).status is Status.RUNNING
+    shared.delete(copy)
+    assert shared.job(sweep).status is Status.SUCCEEDED
+    shared.delete(first)
+    assert shared.job(sweep).status is Status.CANCELLED  # none of its runs is left
+
+
 def test_a_sweep_whose_runs_all_failed_has_failed(shared: JobService) -> None:
     sweep = shared.submit_sweep(Config(), BETAS)
     for run in runs_of(shared, sweep):
