@@ -84,7 +84,7 @@ def start_site(home: Path, log: Path, *arguments: str, port: int | None = None) 
 
 def stop_site(site: Site) -> None:
     site.process.send_signal(signal.SIGINT)
-    site.process.wait(20)
+    site.process.wait(PATIENCE / 1000)
 
 
 @pytest.fixture(scope="session")
