@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial, wraps
+from html import escape
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -51,7 +52,8 @@ def told(handler: Callable[P, R]) -> Callable[P, R]:
         try:
             return handler(*args, **kwargs)
         except MedVAEError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            # Gradio draws markup in a message, and errors repeat what the URL or a file says.
+            raise gr.Error(escape(str(error), quote=False), print_exception=False) from None
 
     with_message.tells = True  # type: ignore[attr-defined]
     return with_message

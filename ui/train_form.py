@@ -4,6 +4,7 @@ Every fault is told at once, at the button and at its own field.
 """
 
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -227,7 +228,7 @@ def foresee(context: Context, data: str, path: str, **settings: Any) -> str:
     if isinstance(config, list):
         return ""
     words = time_estimate(config, context.service.jobs(50), context.histories.of)
-    return f'<p class="meta">{words}</p>'
+    return f'<p class="meta">{escape(words)}</p>'
 
 
 def _config(data: str, path: str, settings: dict[str, Any]) -> Config | list[Fault]:

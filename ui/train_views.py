@@ -181,7 +181,7 @@ def _finished(job: JobView, history: RunHistory) -> str:
     if result.get("best_validation_loss") is not None:
         best = short(result["best_validation_loss"])
         told = f"best validation loss {best} in epoch {result['best_epoch']}"
-        parts.append(_told(told, BEST_LOSS))
+        parts.append(_told(escape(told), BEST_LOSS))
     evaluation = result.get("evaluation")
     if evaluation:
         parts.append(_told(f"AUROC {interval(evaluation['auroc'][evaluation['score']])}", AUROC))

@@ -65,9 +65,10 @@ def test_a_corrected_form_loses_its_marks(context: Context) -> None:
 
 def test_the_time_is_estimated_from_the_last_run_like_it(context: Context, puppet: Puppet) -> None:
     assert "No estimate" in foresee(context, PHANTOMS, "", **form())
-    job = context.service.submit(Config())
+    job = context.service.submit(Config(), name="<i>first</i>")
     puppet.begin(job, [STARTED, epoch(1), epoch(2)])
     puppet.end(job, Status.SUCCEEDED)
+    assert "&lt;i&gt;first&lt;/i&gt; took" in foresee(context, PHANTOMS, "", **form())
     assert "4.0 s an epoch" in foresee(context, PHANTOMS, "", **form())
     assert "About 6 min 40 s" in foresee(context, PHANTOMS, "", **form(training__epochs=100))
     assert "No estimate" in foresee(context, PHANTOMS, "", **form(model__width=16))
@@ -170,6 +171,14 @@ def test_a_run_is_followed_from_the_line_to_its_end(context: Context, puppet: Pu
     assert "out of &lt;memory&gt;" in status
     assert not (keep.visible or cancel.visible)
     assert curves == gr.skip()  # it is there already
+
+
+def test_what_an_imported_run_says_of_itself_is_only_text(context: Context, puppet: Puppet) -> None:
+    job = context.service.submit(Config())
+    puppet.begin(job)
+    result = {"best_validation_loss": 2.0, "best_epoch": "<i>3</i>"}
+    puppet.end(job, Status.SUCCEEDED, result=result)
+    assert "in epoch &lt;i&gt;3" in follow_run(context, job, False, False, "")[0]
 
 
 def test_the_page_follows_what_runs_before_what_waits_and_what_ended(
