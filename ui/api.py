@@ -15,7 +15,7 @@ from medvae.config import Config, presets
 from medvae.engine.attempts import MODEL
 from medvae.engine.events import Stop
 from medvae.errors import ConfigError, DataError
-from ui.context import Context, discarding, told
+from ui.context import Context, told
 from ui.looking import Look, Unreadable, look_at_files
 from ui.models import describe
 from ui.permission import allowed
@@ -75,12 +75,11 @@ def detect(
     target_fpr: share of healthy images that may be called unusual; the model's own by default.
     pictures: also the heatmap and the healthy counterpart, as data URIs.
     """
-    paths = [Path(file) for file in files or []]
-    with discarding(paths):
-        if not paths:
-            raise DataError("files is empty; expected one or more images")
-        detector = context.model.detector()
-        looks = look_at_files(detector, paths, lambda *_: None, context.sandbox.see)
+    if not files:
+        raise DataError("files is empty; expected one or more images")
+    detector = context.model.detector()
+    paths = [Path(file) for file in files]
+    looks = look_at_files(detector, paths, lambda *_: None, context.sandbox.see)
     view = describe(detector)
     fpr = view.target_fpr if target_fpr is None else target_fpr
     if not 0 < fpr < 0.5:

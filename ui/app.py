@@ -41,6 +41,7 @@ from ui.history import Histories
 from ui.models import ActiveModel
 from ui.neighbours import Neighbours
 from ui.places import Place
+from ui.quota import LOOK_SECONDS
 from ui.results import RecentResults
 from ui.runs_tab import build_runs_tab
 from ui.theme import SCRIPTS, STYLE, build_theme
@@ -81,7 +82,7 @@ def build_app(context: Context) -> gr.Blocks:
     os.environ["GRADIO_TEMP_DIR"] = str(context.workspace.uploads)
     kept = Limits.current().upload_seconds
     with gr.Blocks(
-        title=TITLE, analytics_enabled=False, delete_cache=(kept, kept), fill_width=True
+        title=TITLE, analytics_enabled=False, delete_cache=(LOOK_SECONDS, kept), fill_width=True
     ) as page:
         build_header(context, page)
         run = gr.Textbox("", visible=False)

@@ -1,12 +1,10 @@
 """What every tab works with, made once and shared by all pages of this process."""
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial, wraps
 from html import escape
-from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
@@ -77,15 +75,3 @@ def patient(handler: Callable[P, R]) -> Callable[P, R | dict[str, Any]]:
             return gr.skip()
 
     return with_patience
-
-
-@contextlib.contextmanager
-def discarding(uploads: Sequence[Path]) -> Iterator[None]:
-    """Remove uploaded files, each with the folder that Gradio made for it, whatever happens."""
-    try:
-        yield
-    finally:
-        for file in uploads:
-            with contextlib.suppress(OSError):
-                file.unlink(missing_ok=True)
-                file.parent.rmdir()

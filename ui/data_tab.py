@@ -20,7 +20,7 @@ from medvae.data.survey import SURVEY, Survey, read_survey, surveyed_folders
 from medvae.engine.events import Stop
 from medvae.errors import DataError, MedVAEError
 from ui import data_views as views
-from ui.context import Context, discarding, patient, told
+from ui.context import Context, patient, told
 from ui.history import RunHistory
 from ui.permission import allowed
 from ui.theme import canvas
@@ -130,21 +130,27 @@ def import_folder(context: Context, path: str, normal: str, sick: str) -> None:
 @told
 @allowed("operator")
 def import_archive(context: Context, uploaded: str | None, normal: str, sick: str) -> None:
-    """Keep an uploaded archive, which is read where it lies, and queue its import."""
+    """Keep a copy of an uploaded archive, which is read where it lies, and queue its import."""
     if not uploaded:
         return
     archive = Path(uploaded)
-    with discarding([archive]):
-        kept = context.workspace.raw / archive.name
-        if kept.exists():
-            raise DataError(f"{archive.name} was uploaded before; rename it, or import {kept}")
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(archive, kept)
+    kept = context.workspace.raw / archive.name
+    kept.parent.mkdir(parents=True, exist_ok=True)
     try:
+        copy = kept.open("xb")
+    except FileExistsError:
+        text = f"{archive.name} was uploaded before; rename it, or import {kept}"
+        raise DataError(text) from None
+    try:
+        with copy, archive.open("rb") as content:
+            shutil.copyfileobj(content, copy)
         _queue(context, kept, normal, sick)
     except MedVAEError:
         kept.unlink()
         raise
+    except OSError as error:
+        kept.unlink()
+        raise DataError(f"{archive.name}: not kept ({error.strerror}); upload it again") from None
 
 
 @told

@@ -1,6 +1,5 @@
 """The Detect tab: drop X-rays or sample test images, and see where they differ from healthy."""
 
-import contextlib
 import json
 from functools import partial
 from pathlib import Path
@@ -172,16 +171,10 @@ def queue_scoring(context: Context, source: str, out: str) -> str:
 @told
 @allowed("viewer")
 def show_files(context: Context, files: list[str] | None, progress: Any = gr.Progress()) -> Any:  # noqa: B008
-    """Results of uploaded files, which are deleted whatever happens."""
+    """Results of uploaded files, and an empty field for the next ones."""
+    detector = context.model.detector()
     paths = [Path(file) for file in files or []]
-    try:
-        detector = context.model.detector()
-        looks = look_at_files(detector, paths, _reporter(progress), context.sandbox.see)
-    finally:
-        for path in paths:
-            with contextlib.suppress(OSError):
-                path.unlink()
-                path.parent.rmdir()
+    looks = look_at_files(detector, paths, _reporter(progress), context.sandbox.see)
     return *_present(context, looks, detector), None
 
 

@@ -150,7 +150,7 @@ def intro(model: ModelView, training: str = "", example: str | None = None) -> s
             "which has only ever learnt healthy chests, makes of it), and where the two differ.",
             "No X-ray at hand? <b>Show test images</b> takes some that this model never learnt "
             "from, and whose label is known.",
-            "Uploads are read, shown and deleted: nothing of them stays on the disk.",
+            "Uploads are read, shown, and deleted after a few minutes: none of them is kept.",
         ) + (_example(example) if example else "")
     if training:
         see = link(Place("train"), "Watch it learn")

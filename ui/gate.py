@@ -29,7 +29,7 @@ SAFE = ("GET", "HEAD", "OPTIONS")
 OPEN = ("/healthz", "/readyz", "/gradio_api/startup-events")  # tell nothing, start nothing
 # Gradio's, and not used here; the last would have the server fetch what a visitor names
 NEVER = ("/proxy=", "/component_server", "/stream/", "/dev/", "/vibe-", "/file=http")
-FILES = ("/file=", "/file/")  # of runs, and what was uploaded and not looked at yet
+FILES = ("/file=", "/file/")  # of runs, and what was uploaded
 LONGEST_FORM = 4096  # bytes of a sign-in
 # Gradio starts with an inline script and makes functions of strings; nothing may come from or go
 # to anywhere else.

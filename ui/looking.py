@@ -123,9 +123,11 @@ def _look(
         on_progress(done, len(listed), "Looking at images")
         try:
             seen = see(source.read(), source.name, size, CARD_SIDE)  # as in training
-        except (DataError, OSError) as error:
-            reason = str(error).removeprefix(f"{source.name}: ")
-            yield Unreadable(source.name, reason)
+        except DataError as error:
+            yield Unreadable(source.name, str(error).removeprefix(f"{source.name}: "))
+            continue
+        except OSError as error:  # whose own words name the path
+            yield Unreadable(source.name, error.strerror or "cannot be read")
             continue
         original = preview(seen.gray)
         [detection] = detector.detect_inputs([seen.pixels], [source.name])

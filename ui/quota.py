@@ -1,4 +1,8 @@
-"""How much one visitor may upload in an hour, and all of them at once."""
+"""How much one visitor may upload in an hour, and all of them at once; how long it lies there.
+
+Equal files share one path, whoever sent them, so that none may be removed because one visitor is
+done with it: they all go by their age.
+"""
 
 import contextlib
 import os
@@ -11,10 +15,11 @@ from medvae.limits import MB, Limits
 
 HOUR = 3600.0
 EMPTY_SECONDS = 60.0  # in which an upload that began has written something
+LOOK_SECONDS = 60  # from one look of Gradio for old uploads to the next
 
 
 class UploadQuota:
-    """Counts what each visitor uploads; `folder` is where uploads lie until they are looked at."""
+    """Counts what each visitor uploads; `folder` is where uploads lie for a while."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -52,12 +57,12 @@ class UploadQuota:
 
 
 def _tidy(folder: Path) -> int:
-    """Remove uploads that nobody looked at in time; returns the bytes that are left.
+    """Remove what is old, and the folders that it was in; returns the bytes that are left.
 
-    Gradio also forgets empty files there, one for each upload of something it has already.
+    Gradio, which removes old uploads too, leaves folders, and empty files beside what it reads.
     """
     total, now = 0, time.time()
-    for directory, _, names in os.walk(folder):  # passes over folders that are gone meanwhile
+    for directory, _, names in os.walk(folder, topdown=False):
         for name in names:
             file = Path(directory, name)
             with contextlib.suppress(OSError):
@@ -67,4 +72,8 @@ def _tidy(folder: Path) -> int:
                     file.unlink()
                 else:
                     total += found.st_size
+        place = Path(directory)
+        with contextlib.suppress(OSError):  # it is not empty
+            if place != folder and now - place.stat().st_mtime > EMPTY_SECONDS:
+                place.rmdir()
     return total

@@ -14,7 +14,7 @@ from jobs.sweeps import SWEEP
 from jobs.views import Status
 from medvae.engine.attempts import MODEL
 from medvae.errors import JobError
-from ui.context import Context, discarding, told
+from ui.context import Context, told
 from ui.permission import allowed
 from ui.run_files import find_file
 from ui.runs_views import Row
@@ -137,11 +137,9 @@ def export_bundle(context: Context, offered: gr.DownloadButton, run: str) -> str
 @told
 @allowed("operator")
 def import_bundle(context: Context, uploaded: str | None) -> str:
-    """Take over an uploaded bundle, which is deleted whatever happens; returns the new run."""
+    """Take over an uploaded bundle; returns the new run."""
     if not uploaded:
         raise JobError("no bundle was chosen; expected a ZIP that an export wrote")
-    archive = Path(uploaded)
-    with discarding([archive]):
-        run = context.service.import_bundle(archive)
+    run = context.service.import_bundle(Path(uploaded))
     gr.Info(f"Imported as {run}.")
     return run

@@ -70,4 +70,7 @@ def test_an_upload_is_looked_for_in_the_private_folder_and_gone_when_the_page_en
     visitor.locator("#upload input[type=file]").set_input_files(phantom_file)
     expect(visitor.get_by_text("there is no model yet")).to_be_visible()
     uploads = closed_site.home / "data" / "uploads"
-    assert not [file for file in uploads.rglob("*") if file.is_file() and file.stat().st_size]
+    assert [file for file in uploads.rglob(phantom_file.name) if file.stat().st_size]
+    assert uploads.stat().st_mode & 0o077 == 0
+    stop_site(closed_site)
+    assert not uploads.exists()

@@ -338,15 +338,21 @@ def test_uploads_have_quotas(
         shutil.rmtree(file)
 
 
-def test_what_nobody_looked_at_goes_when_the_next_upload_comes(tmp_path: Path) -> None:
+def test_what_is_old_goes_when_the_next_upload_comes(tmp_path: Path) -> None:
     old, new, empty = (tmp_path / name / "scan.png" for name in ("old", "new", "empty"))
+    left = tmp_path / "left"
+    left.mkdir()
     for file in (old, new, empty):
         file.parent.mkdir()
         file.write_bytes(b"" if file is empty else b"x" * 10)
-    for file, age in ((old, 700), (new, 500), (empty, 70)):
+    for file, age in ((old, 700), (new, 500), (empty, 70), (left, 70), (tmp_path, 70)):
         os.utime(file, (time.time() - age,) * 2)
     assert UploadQuota(tmp_path).refusal("ann", "10") is None
-    assert [file.exists() for file in (old, new, empty)] == [False, True, False]
+    assert [file.exists() for file in (old, new, empty, left)] == [False, True, False, False]
+    shutil.rmtree(new.parent)
+    os.utime(tmp_path, (time.time() - 70,) * 2)
+    assert UploadQuota(tmp_path).refusal("ann", "10") is None
+    assert tmp_path.exists()  # its rights are its own
 
 
 def test_what_is_still_arriving_fills_the_disk_too(

@@ -84,6 +84,10 @@ def test_telemetry_and_history_are_off(context: Context) -> None:
     assert {f"/{each['api_name']}" for each in public} == PUBLIC
 
 
+def test_uploads_are_deleted_by_their_age(context: Context) -> None:
+    assert build_app(context).delete_cache == (60, 600)
+
+
 def test_a_taken_port_is_one_clear_line(context: Context) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

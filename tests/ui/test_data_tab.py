@@ -97,7 +97,7 @@ def test_an_uploaded_zip_is_kept_once_and_imported(
 ) -> None:
     archive = Path(shutil.make_archive(str(upload / "chests"), "zip", chest_folder))
     import_archive(context, str(archive), "NORMAL", "PNEUMONIA")
-    assert not upload.exists()
+    assert archive.exists()  # equal uploads are one file, which somebody else may be looking at
     name = work(context, puppet)
     _, _, _, sets, details, _ = show_data(context, "", "")
     assert name in sets
@@ -105,6 +105,9 @@ def test_an_uploaded_zip_is_kept_once_and_imported(
     again = write(upload / "chests.zip", b"other")
     with pytest.raises(gr.Error, match="uploaded before"):
         import_archive(context, str(again), "NORMAL", "PNEUMONIA")
+    with pytest.raises(gr.Error, match=r"gone.zip: not kept \(No such file"):
+        import_archive(context, str(upload / "gone.zip"), "NORMAL", "PNEUMONIA")
+    assert [file.name for file in context.workspace.raw.iterdir()] == ["chests.zip"]
 
 
 def test_a_public_set_is_downloaded_from_a_server_and_imported(

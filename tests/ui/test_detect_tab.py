@@ -17,6 +17,7 @@ from medvae.config import Config
 from medvae.engine.labels import LABELS
 from medvae.errors import DataError
 from tests.data.drawn import chest, write
+from ui.api import detect
 from ui.context import Context
 from ui.detect_tab import (
     find_neighbours,
@@ -36,7 +37,7 @@ from ui.models import ABSENT
 CHOICE = '{"fpr": 0.05, "picked": []}'
 
 
-def test_an_upload_becomes_a_card_and_is_deleted(with_model: Context, upload: Path) -> None:
+def test_an_upload_becomes_a_card(with_model: Context, upload: Path) -> None:
     scan = write(upload / "<b>scan.png", chest(5, "consolidation"))
     results, key, button, card, files = show_files(with_model, [str(scan)])
     assert results.count('<img src="data:image/jpeg') == 3 + 1  # the colour bar too
@@ -44,19 +45,24 @@ def test_an_upload_becomes_a_card_and_is_deleted(with_model: Context, upload: Pa
     assert "&lt;b&gt;scan.png" in results
     assert "<b>scan" not in results
     assert "Research use only" in results
-    assert not upload.exists()
     assert button.visible
     assert (card, files) == ("", None)
     assert len(with_model.results.get(key).looks) == 1
 
 
-def test_an_upload_is_deleted_even_when_nothing_can_look_at_it(
-    context: Context, upload: Path
+def test_equal_uploads_of_two_visitors_are_one_file_and_both_see_it(
+    with_model: Context, upload: Path
 ) -> None:
-    scan = write(upload / "scan.png", chest(5))
+    scan = str(write(upload / "scan.png", chest(5)))
+    first, second = (with_model.results.get(show_files(with_model, [scan])[1]) for _ in range(2))
+    assert first.look(0).detection.score == second.look(0).detection.score
+    [image] = detect(with_model, [scan])["images"]
+    assert image["score"] == first.look(0).detection.score
+
+
+def test_an_upload_without_a_model_is_a_message(context: Context, upload: Path) -> None:
     with pytest.raises(gr.Error, match="no model yet"):
-        show_files(context, [str(scan)])
-    assert not scan.exists()
+        show_files(context, [str(write(upload / "scan.png", chest(5)))])
 
 
 def test_a_sample_has_all_scores_and_a_report_card(with_model: Context) -> None:

@@ -34,6 +34,7 @@ def test_one_bad_file_never_loses_the_others(with_model: Context, tmp_path: Path
     reasons = [look.reason for look in looks if isinstance(look, Unreadable)]
     assert "not an image" in reasons[0]
     assert "same value" in reasons[1]
+    assert reasons[3] == "No such file or directory"  # and not where it was looked for
     assert all("\n" not in reason for reason in reasons)
 
 
