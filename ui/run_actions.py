@@ -99,9 +99,7 @@ def copy_run(context: Context, run: str) -> str:
 @told
 @allowed("operator")
 def rename_run(context: Context, run: str, name: str) -> None:
-    """Nothing happens when the name is the old one."""
-    if run and name != context.service.job(run).name:
-        context.service.rename(run, name)
+    context.service.rename(run, name)
 
 
 @told

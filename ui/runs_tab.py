@@ -53,6 +53,8 @@ def build_runs_tab(context: Context, tab: gr.Tab, run: gr.Textbox, others: gr.Te
         label="Name of this run", show_label=False, container=False, visible=False,
         elem_id="run-name", max_length=200,
     )  # fmt: skip
+    filled = gr.Textbox("", visible=False)  # what the field was filled with
+    rename = gr.Button(elem_id="rename-run", visible="hidden")
     head = canvas(elem_id="run-head")
     buttons = _build_buttons()
     parts = [
@@ -83,9 +85,16 @@ def build_runs_tab(context: Context, tab: gr.Tab, run: gr.Textbox, others: gr.Te
     for changing in (run, others, *wanted):
         changing.change(**latest)
     # Not with the rest, which comes every few seconds and would undo what is being typed.
-    run.change(partial(show_name, context), run, title, **QUIET)
-    for renamed in (title.submit, title.blur):
-        renamed(partial(actions.rename_run, context), [run, title], **QUIET).then(**live)
+    name_shown: dict[str, Any] = {
+        "fn": partial(show_name, context), "inputs": run, "outputs": [title, filled]
+    } | QUIET  # fmt: skip
+    run.change(**name_shown)
+    # Who only passes the field changes nothing, whatever the run is called by now.
+    for left in (title.submit, title.blur):
+        left(None, [title, filled], None, js="medvae.rename", show_progress="hidden")
+    rename.click(
+        partial(actions.rename_run, context), [run, title], trigger_mode="once", **QUIET
+    ).success(**name_shown).then(**live)
     _wire_buttons(context, buttons, run, live)
     incoming.upload(partial(actions.import_bundle, context), incoming, run, **QUIET).success(
         None, run, None, js=SHOW_RUN, show_progress="hidden"
@@ -175,9 +184,10 @@ def _wire_buttons(
 
 @patient
 def show_name(context: Context, run: str) -> Any:
-    """The field that renames the chosen run."""
+    """The field that renames the chosen run, and what it is filled with."""
     chosen = find_row(context, [], run)
-    return gr.Textbox(chosen.job.name if chosen else "", visible=chosen is not None)
+    name = chosen.job.name if chosen else ""
+    return gr.Textbox(name, visible=chosen is not None), name
 
 
 @patient

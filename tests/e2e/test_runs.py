@@ -51,10 +51,20 @@ def test_a_run_is_renamed_found_and_its_settings_taken_over(
     visit(page, f"{site.url}?tab=runs&run={pair[1]}")
     name = page.get_by_label("Name of this run")
     expect(name).to_have_value(pair[1])
-    name.fill("The strict one")
+    name.fill("The  strict one")
     name.press("Enter")
+    expect(name).to_have_value("The strict one")
     expect(page.locator("#runs-table")).to_contain_text("The strict one")
     assert service.job(pair[1]).name == "The strict one"
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.post_data or ""))
+    service.rename(pair[1], "The strict, said a colleague")
+    name.focus()
+    name.press("Tab")
+    page.get_by_label("Find").fill("strict, said")
+    expect(page.locator("#runs-table tbody tr")).to_have_count(1)
+    assert service.job(pair[1]).name == "The strict, said a colleague"
+    assert not [said for said in asked if "The strict one" in said]
     page.get_by_label("Find").fill("strict")
     expect(page.locator("#runs-table tbody tr")).to_have_count(1)
     page.get_by_role("link", name="Train with these settings").click()

@@ -38,6 +38,7 @@
     confirmDelete: (run) => ask("Delete this run with its files? This cannot be undone.", run),
     confirmStopImport: (job) => ask("Stop this import? It can be started again.", job),
     move: () => JSON.stringify(moved),
+    rename: (typed, filled) => { if (typed !== filled) document.querySelector("#rename-run")?.click(); },
     fetchOffered: () => document.querySelector("#offered-file")?.click(),
     restoreTheme: () => {
       const chosen = localStorage.getItem("medvae-theme");
