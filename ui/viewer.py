@@ -71,9 +71,8 @@ def no_neighbours(index: int, why: str) -> str:
 
 
 def _step(index: int | None, words: str) -> str:
-    if index is None:
-        return f'<button class="button" disabled>{words}</button>'
-    return f'<button class="button" data-look="{index}">{words}</button>'
+    to = 'aria-disabled="true"' if index is None else f'data-look="{index}"'  # keeps the focus
+    return f'<button class="button" data-step="{words}" {to}>{words}</button>'
 
 
 def _stage(look: Look) -> str:

@@ -79,9 +79,22 @@ def test_the_keyboard_alone_opens_and_closes_an_image(page: Page, site: Site, mo
         if page.evaluate("document.activeElement.matches('.triptych')"):
             break
     page.keyboard.press("Enter")
-    expect(page.locator("#viewer dialog")).to_be_visible()
+    viewer = page.locator("#viewer dialog")
+    expect(viewer).to_be_visible()
+    after, before = (viewer.get_by_role("button", name=name) for name in ("Next", "Previous"))
+    expect(after).to_be_focused()
+    for index in range(1, 6):
+        page.keyboard.press("Enter")
+        expect(viewer).to_have_attribute("data-index", str(index))
+        expect(after).to_be_focused()
+    page.keyboard.press("Enter")  # there is no further one
+    before.focus()
+    page.keyboard.press("Enter")
+    expect(viewer).to_have_attribute("data-index", "4")
+    expect(before).to_be_focused()
     page.keyboard.press("Escape")
-    expect(page.locator("#viewer dialog")).to_be_hidden()
+    expect(viewer).to_be_hidden()
+    expect(page.locator("#results .triptych").nth(4)).to_be_focused()
 
 
 # What one can act on, numbered; of radio buttons with one name, the chosen one stands for all.

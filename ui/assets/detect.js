@@ -51,13 +51,18 @@
   }
 
   const dialog = () => document.querySelector("#viewer dialog");
+  let step; // the button of the viewer that has the focus when it opens
   const picked = () => [...document.querySelectorAll("[data-pick]:checked")].map((box) => Number(box.dataset.pick));
 
   // The wanted image and choices travel to the server as one JSON text.
   Object.assign(window.medvae, {
     look: () => JSON.stringify({ look: Number(window.medvae.wanted ?? 0), fpr: fpr() }),
     choice: () => JSON.stringify({ fpr: fpr(), picked: picked() }),
-    openViewer: () => { if (dialog() && !dialog().open) dialog().showModal(); },
+    openViewer: () => {
+      if (!dialog() || dialog().open) return;
+      dialog().showModal();
+      dialog().querySelector(`[data-step=${step}]`).focus();
+    },
     placeNeighbours: () => {
       const found = document.querySelector("#alike [data-of]");
       if (found && found.dataset.of === dialog()?.dataset.index) dialog().querySelector(".alike").replaceChildren(found);
@@ -75,11 +80,18 @@
     const opener = event.target.closest("[data-look]");
     if (opener) {
       window.medvae.wanted = opener.dataset.look;
+      step = opener.dataset.step ?? "Next";
       document.querySelector("#open-viewer")?.click();
     } else if (event.target.closest("[data-close]") || event.target === dialog()) {
       dialog()?.close();
     }
   });
+
+  // Each image comes in a dialog of its own, so the browser no longer knows where the focus was.
+  document.addEventListener("close", (event) => {
+    if (event.target !== dialog()) return;
+    document.querySelector(`#results [data-look="${dialog().dataset.index}"]`)?.focus();
+  }, true);
 
   document.addEventListener("input", (event) => {
     const { id, value } = event.target;
