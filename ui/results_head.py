@@ -16,7 +16,7 @@ from ui.places import Place
 from ui.results import Results
 from ui.views import NOTICE, count, decimal, link, percent, signed
 
-HIGHEST_FPR = 0.2  # of the slider
+HIGHEST_FPR = 0.2  # of the slider, unless the model's own is higher
 READING = (
     "<b>Healthy counterpart</b>: what the model makes of the X-ray. It has only ever learnt "
     "healthy chests, so that what is sick gets lost on the way.",
@@ -62,9 +62,11 @@ def tray(target_fpr: float, healthy: Sequence[float]) -> str:
     """What acts on all cards at once, in the browser: accepted false alarms, order, choice.
 
     healthy: the scores of healthy validation images, ascending; the highest of them are the
-    thresholds of each target (see `Calibration.threshold`).
+    thresholds of each target (see `Calibration.threshold`). The model's own target need not be a
+    step of the slider: it holds, to the last digit, until somebody moves that.
     """
-    reachable = math.floor(HIGHEST_FPR * (len(healthy) + 1) + 1e-9)
+    highest = max(HIGHEST_FPR, target_fpr)
+    reachable = math.floor(highest * (len(healthy) + 1) + 1e-9)
     thresholds = ",".join(f"{score:.6g}" for score in list(healthy)[::-1][:reachable])
     orders = {"given": "As given", "unusual": "Most unusual first", "name": "Name"}
     shown = {"all": "All", "unusual": "Unusual", "usual": "Healthy range", "failed": "Not read"}
@@ -72,8 +74,8 @@ def tray(target_fpr: float, healthy: Sequence[float]) -> str:
     return (
         f'<div class="tray" data-healthy="{len(healthy)}" data-thresholds="{thresholds}">'
         f'<label class="fpr" title="{FALSE_ALARMS}">Accepted false alarms '
-        f'<input type="range" id="target-fpr" min="1" max="{100 * HIGHEST_FPR:g}" step="0.5" '
-        f'value="{percents:g}"><output>{percents:g} %</output></label>'
+        f'<input type="range" id="target-fpr" min="1" max="{100 * highest:g}" step="0.5" '
+        f'value="{percents:g}" data-target="{target_fpr}"><output>{percents:g} %</output></label>'
         f'<label>Order <select id="card-order">{_options(orders)}</select></label>'
         f'<label>Show <select id="card-filter">{_options(shown)}</select></label></div>'
     )

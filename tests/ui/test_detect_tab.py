@@ -33,6 +33,7 @@ from ui.detect_tab import (
 from ui.detect_views import intro, rarity
 from ui.looking import Look
 from ui.models import ABSENT
+from ui.results_head import tray
 
 CHOICE = '{"fpr": 0.05, "picked": []}'
 
@@ -106,6 +107,15 @@ def test_the_verdict_of_the_viewer_follows_the_accepted_false_alarms(with_model:
     for fpr in (0.9 * p_value, p_value):
         large = open_viewer(with_model, key, json.dumps({"look": 0, "fpr": fpr}))
         assert ("<span>Unusual</span>" in large) == (fpr == p_value)
+
+
+def test_the_slider_goes_as_far_as_the_models_own_target() -> None:
+    scores = [float(n) for n in range(99)]
+    assert 'data-thresholds="98,' in tray(0.033, scores)
+    assert 'max="20"' in tray(0.033, scores)
+    assert 'data-target="0.033"' in tray(0.033, scores)
+    assert ',74"' in tray(0.25, scores)  # the 25 highest of 99
+    assert 'max="25"' in tray(0.25, scores)
 
 
 def test_regions_are_outlined_and_listed_with_their_area(with_model: Context) -> None:

@@ -2,7 +2,11 @@
 (() => {
   const cards = () => [...document.querySelectorAll("#results .card")];
   const tray = () => document.querySelector("#results .tray");
-  const fpr = () => Number(document.querySelector("#target-fpr")?.value ?? 5) / 100;
+  // The model's own share, which need not be a step of the slider, until somebody moves that.
+  function fpr() {
+    const { dataset, value } = document.querySelector("#target-fpr");
+    return Number(dataset.target ?? value / 100);
+  }
 
   // Verdicts, threshold and counts for the accepted share of false alarms.
   function judge() {
@@ -96,7 +100,7 @@
   document.addEventListener("input", (event) => {
     const { id, value } = event.target;
     const stage = dialog()?.querySelector(".stage");
-    if (id === "target-fpr") { judge(); arrange(); }
+    if (id === "target-fpr") { delete event.target.dataset.target; judge(); arrange(); }
     else if (id === "card-order" || id === "card-filter") arrange();
     else if (id === "view-split") stage.style.setProperty("--split", `${value}%`);
     else if (id === "view-opacity") stage.style.setProperty("--opacity", value / 100);
