@@ -45,6 +45,7 @@ class ActiveModel:
     def __init__(self, workspace: Workspace) -> None:
         self._path = workspace.promoted
         self._loading = threading.Lock()
+        self._warming = threading.Lock()  # held by the one thread that loads in the background
         self._stamp: _Stamp | None = None
         self._detector: AnomalyDetector | None = None
         self._view = ABSENT
@@ -63,14 +64,16 @@ class ActiveModel:
     def look(self) -> ModelView:
         """The state of the model; never waits, but starts to load a file that is new."""
         stamp = self._stamp_on_disk()
+        if stamp is None:
+            return ABSENT
         if stamp == self._stamp:
             return self._view
         self.warm_up()
-        return ABSENT if stamp is None else ModelView("loading", device=self._device)
+        return ModelView("loading", device=self._device)
 
     def warm_up(self) -> None:
         """Load torch and the model in the background, so that the first image need not wait."""
-        if not self._loading.locked():
+        if self._warming.acquire(blocking=False):
             threading.Thread(target=self._warm_up, name="load model", daemon=True).start()
 
     @property
@@ -88,6 +91,8 @@ class ActiveModel:
                 detector.detect([np.arange(64 * 64, dtype=np.uint8).reshape(64, 64)])
         except MedVAEError as error:
             logger.warning("%s", error)
+        finally:
+            self._warming.release()
 
     def _load(self) -> None:
         """Replace detector and view by those of the file; a damaged file is tried only once."""

@@ -55,7 +55,8 @@ def list_rows(context: Context, run: str = "", wanted: Wanted | None = None) -> 
     statuses = [Status(wanted.status)] if wanted.status else []
     searched = SEARCHED if wanted.filters else LISTED
     jobs = [job for job in context.service.jobs(searched, statuses) if wanted.fits(job)]
-    rows = [_row(context, job, run) for job in jobs[:LISTED]]
+    in_use = context.model.look().run
+    rows = [_row(context, job, run, in_use) for job in jobs[:LISTED]]
     order = _ORDERS.get(wanted.order)
     return sorted(rows, key=order) if order else rows
 
@@ -72,16 +73,17 @@ def find_row(context: Context, rows: Sequence[Row], run: str) -> Row | None:
         raise
     except JobError:
         return None
-    return _row(context, job, run)
+    return _row(context, job, run, context.model.look().run)
 
 
-def _row(context: Context, job: JobView, run: str) -> Row:
+def _row(context: Context, job: JobView, run: str, in_use: str) -> Row:
+    """in_use: the run whose model is."""
     history = context.histories.of(job)
-    in_use = job.id == context.model.look().run
     if job.kind == "score":
-        return Row(job, history, in_use, parts=context.service.parts(job.id))
+        return Row(job, history, parts=context.service.parts(job.id))
     if job.kind != SWEEP:
-        return Row(job, history, in_use)
-    runs = [_row(context, each, run) for each in context.service.jobs(MOST_RUNS, parent=job.id)]
+        return Row(job, history, job.id == in_use)
+    listed = context.service.jobs(MOST_RUNS, parent=job.id)
+    runs = [_row(context, each, run, in_use) for each in listed]
     opened = run == job.id or any(row.job.id == run for row in runs)
-    return Row(job, history, in_use, runs, opened=opened)
+    return Row(job, history, runs=runs, opened=opened)

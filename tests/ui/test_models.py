@@ -1,10 +1,11 @@
 import os
 import shutil
+import threading
 import time
 
 import pytest
 
-from medvae.errors import CheckpointError
+from medvae.errors import CheckpointError, DeviceError
 from tests.conftest import TrainedRun
 from ui.context import Context
 from ui.models import ActiveModel
@@ -37,6 +38,28 @@ def test_looking_never_waits_and_loads_in_the_background(with_model: Context) ->
     assert with_model.model.device
 
 
+def test_only_one_thread_loads_however_many_look(
+    with_model: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, others = [], threading.Event(), threading.enumerate()
+
+    def choose(*_: str) -> None:
+        begun.append(threading.current_thread())
+        go_on.wait()
+        raise DeviceError("no such device")
+
+    monkeypatch.setattr("medvae.device.choose_compute", choose)
+    for tries in (1, 2):  # the second after the first has failed
+        for _ in range(100):
+            assert with_model.model.look().status == "loading"
+        started = [each for each in threading.enumerate() if each not in others]
+        go_on.set()
+        for thread in started:
+            thread.join()
+        assert len(begun) == tries
+        go_on.clear()
+
+
 def test_a_replaced_file_is_loaded_again(with_model: Context, trained: TrainedRun) -> None:
     first = with_model.model.detector()
     promoted = with_model.workspace.promoted
@@ -57,8 +80,15 @@ def test_a_damaged_file_is_said_to_be_one_and_not_tried_again(context: Context) 
     assert "not a checkpoint" in view.message
 
 
-def test_a_model_that_is_taken_away_is_absent_again(with_model: Context) -> None:
+def test_a_model_that_is_taken_away_is_absent_again_and_nothing_loads(
+    with_model: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model: ActiveModel = with_model.model
     model.detector()
     with_model.workspace.promoted.unlink()
+    loads: list[str] = []
+    monkeypatch.setattr(model, "warm_up", lambda: loads.append("one more"))
     assert model.look().status == "absent"
+    assert loads == []
+    with pytest.raises(CheckpointError, match="no model yet"):
+        model.detector()

@@ -15,6 +15,7 @@ from medvae.engine.score_request import ScoreRequest
 from tests.conftest import TrainedRun
 from tests.ui.conftest import STARTED, Puppet, epoch
 from ui.context import Context
+from ui.models import ActiveModel, ModelView
 from ui.run_actions import (
     copy_run,
     delete_run,
@@ -272,6 +273,22 @@ def test_the_table_is_searched_and_ordered(context: Context, puppet: Puppet) -> 
     assert "No such runs" in show_runs(context, "", "", "", "nowhere")[0]
     chosen = show_runs(context, best, "", "", "alpha")
     assert "beta two" in chosen[1]  # what the URL names is shown, listed or not
+
+
+def test_the_model_in_use_is_asked_for_once_for_all_rows(
+    context: Context, finished: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context.service.submit_sweep(Config(), SweepPlan.parse(["loss.beta=0.5,1"]))
+    asked: list[ActiveModel] = []
+
+    def look(model: ActiveModel) -> ModelView:
+        asked.append(model)
+        return ModelView("ready", run=finished)
+
+    monkeypatch.setattr(ActiveModel, "look", look)
+    sweep, mine = rows_of(context)
+    assert [row.in_use for row in (sweep, *sweep.runs, mine)] == [False, False, False, True]
+    assert len(asked) == 1
 
 
 def test_a_run_gets_another_name(context: Context, finished: str) -> None:
