@@ -22,6 +22,7 @@ from medvae.errors import DataError, MedVAEError
 from ui import data_views as views
 from ui.context import Context, patient, told
 from ui.history import RunHistory
+from ui.paths import typed_path
 from ui.permission import allowed
 from ui.theme import canvas
 from ui.train_tab import stop_run
@@ -124,7 +125,7 @@ def import_folder(context: Context, path: str, normal: str, sick: str) -> None:
     """Queue the import of a folder, archive or list of this computer."""
     if not path or not path.strip():
         raise DataError("the folder is empty: name one with NORMAL and PNEUMONIA images")
-    _queue(context, Path(path.strip()).expanduser().resolve(), normal, sick)
+    _queue(context, typed_path(path), normal, sick)
 
 
 @told

@@ -21,6 +21,7 @@ from ui.looking import (
     look_at_test_images,
 )
 from ui.models import describe
+from ui.paths import typed_path
 from ui.permission import allowed
 from ui.pictures import figure_uri
 from ui.places import Place
@@ -161,8 +162,8 @@ def queue_scoring(context: Context, source: str, out: str) -> str:
     """Queue the scoring of an archive; returns where to watch it."""
     if not source.strip():
         raise DataError("the archive's folder is empty: name a folder of images or a list")
-    path = Path(source.strip()).expanduser()
-    table = Path(out.strip()).expanduser() if out.strip() else path.with_name("scores.parquet")
+    path = typed_path(source)
+    table = typed_path(out) if out.strip() else path.parent / "scores.parquet"
     request = ScoreRequest(path, table, context.workspace.promoted)
     job = context.service.submit_score(request)
     return f'<p class="meta">Queued. {link(Place("runs", job), "Watch it on the Runs tab")}.</p>'

@@ -3,6 +3,7 @@
 Every fault is told at once, at the button and at its own field.
 """
 
+import os
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -13,6 +14,7 @@ import gradio as gr
 from jobs.sweeps import SweepPlan
 from medvae.config import Config, presets
 from medvae.data.cache import imported_roots
+from medvae.errors import DataError
 from ui.config_form import (
     MAIN,
     Fault,
@@ -24,6 +26,7 @@ from ui.config_form import (
 )
 from ui.context import Context, told
 from ui.estimates import time_estimate
+from ui.paths import typed_path
 from ui.permission import allowed
 from ui.theme import canvas
 from ui.views import fault_list
@@ -162,7 +165,11 @@ def named_roots(context: Context) -> list[Path]:
     """The folder named at the start, then those of earlier runs, the latest first."""
     configs = [job.config or {} for job in context.service.jobs(50)]
     names = [context.data, *(config.get("data", {}).get("root") for config in configs)]
-    return [Path(name) for name in dict.fromkeys(names) if name and Path(name).exists()]
+    return [Path(name) for name in dict.fromkeys(names) if name and _exists(name)]
+
+
+def _exists(name: str) -> bool:
+    return os.path.exists(name)  # noqa: PTH110  # Path.exists raises for what cannot be a name
 
 
 def fresh_data(context: Context, origin: str = "") -> Any:
@@ -257,12 +264,15 @@ def _marks(faults: list[Fault]) -> list[Any]:
 
 
 def _root(data: str, path: str) -> tuple[str | None, list[Fault]]:
-    """The chosen folder as an absolute path, since the worker may run elsewhere; None: phantoms."""
+    """The chosen folder, and what is wrong with it; None: phantoms."""
     if data == PHANTOMS:
         return None, []
     chosen = path if data == OTHER else data
     if not chosen:
         return None, [(PATH_LABEL, "is empty")]
-    root = Path(chosen).expanduser().resolve()
     where = PATH_LABEL if data == OTHER else "Data set"
+    try:
+        root = typed_path(chosen)
+    except DataError as error:
+        return None, [(where, str(error))]
     return str(root), [] if root.exists() else [(where, f"{chosen}: no such folder or file")]

@@ -15,6 +15,8 @@ from tests.ui.conftest import STARTED, Puppet, epoch
 from ui.app import build_context
 from ui.config_form import form_fields, values_of
 from ui.context import Context
+from ui.data_tab import import_folder
+from ui.detect_tab import queue_scoring
 from ui.train_form import (
     OTHER,
     PHANTOMS,
@@ -55,6 +57,25 @@ def test_a_bad_form_is_not_queued_and_says_all_that_is_wrong(context: Context) -
     assert all(words.startswith("Here: ") for words in wrong)
     assert "/no/such/folder: no such folder" in faults
     assert context.service.jobs() == []
+
+
+@pytest.mark.parametrize("path", ["~nobodyhere/x", "/" + "a" * 300, "/a\0b"])
+def test_a_path_that_cannot_be_is_one_clear_line_wherever_it_is_typed(
+    context: Context, path: str
+) -> None:
+    faults, *_ = queue_training(context, OTHER, path, **form())
+    assert faults.count("<li>") == 1
+    assert "cannot be looked for (" in faults
+    assert foresee(context, OTHER, path, **form()) == ""
+    for queue in (
+        lambda: import_folder(context, path, "NORMAL", "PNEUMONIA"),
+        lambda: queue_scoring(context, path, ""),
+        lambda: queue_scoring(context, "/", path),
+    ):
+        with pytest.raises(gr.Error, match="cannot be looked for"):
+            queue()
+    context.service.submit(Config().override({"data.root": path}))  # by a program
+    assert fresh_data(context).value == PHANTOMS
 
 
 def test_a_corrected_form_loses_its_marks(context: Context) -> None:
