@@ -201,9 +201,9 @@ def show_data(context: Context, chosen: str, seen: str) -> Any:
 
 def newest_import(context: Context) -> JobView | None:
     """The import that runs, else the newest one."""
-    jobs = [job for job in context.service.jobs(LOOKED_THROUGH) if job.kind == "import"]
-    running = [job for job in jobs if job.status is Status.RUNNING]
-    return next(iter([*running, *jobs]), None)
+    running = context.service.jobs(LOOKED_THROUGH, [Status.RUNNING])
+    jobs = [*running, *context.service.jobs(LOOKED_THROUGH)]
+    return next((job for job in jobs if job.kind == "import"), None)
 
 
 def known_sets(context: Context) -> dict[str, Survey]:

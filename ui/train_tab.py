@@ -3,6 +3,7 @@
 What is shown follows from the URL's run and the event table alone, so a page may come and go.
 """
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,7 @@ from ui.train_views import curves, film, nothing_yet, run_status, unknown_run
 from ui.views import log_panel
 
 PERIOD = 1.0
+LOOKED_THROUGH = 200  # jobs, for the newest training among them
 
 
 def build_train_tab(
@@ -121,9 +123,20 @@ def follow_run(context: Context, run: str, logarithmic: bool, smooth: bool, seen
 
 def newest_run(context: Context) -> JobView | None:
     """The training that runs, else the next in line, else the one that ended last."""
-    jobs = [job for job in context.service.jobs(50) if job.kind in ("train", SWEEP)]
-    chosen = _most_alive(context, jobs)
-    return None if chosen is None else _run_of(context, chosen.id)
+    service = context.service
+    for job in _trainings(service.jobs(LOOKED_THROUGH, [Status.RUNNING])):
+        runs = service.jobs(1, [Status.RUNNING], parent=job.id) if job.kind == SWEEP else [job]
+        if runs:  # of a sweep, all may still wait
+            return runs[0]
+    waiting = next((job for job in service.line() if job.kind == "train"), None)
+    if waiting is not None:
+        return waiting
+    newest = next(_trainings(service.jobs(LOOKED_THROUGH)), None)
+    return None if newest is None else _run_of(context, newest.id)
+
+
+def _trainings(jobs: list[JobView]) -> Iterator[JobView]:
+    return (job for job in jobs if job.kind in ("train", SWEEP))
 
 
 def _run_of(context: Context, job_id: str) -> JobView | None:

@@ -12,6 +12,7 @@ import pytest
 from jobs.assignment import Assignment
 from jobs.tasks import import_data
 from jobs.views import Status
+from medvae.config import Config
 from medvae.data.download import RemoteFile
 from medvae.engine.events import Preparing, Stop, never
 from medvae.workspace import Workspace
@@ -161,6 +162,17 @@ def test_a_bad_form_queues_nothing(context: Context, path: str, normal: str, mes
     with pytest.raises(gr.Error, match="greater than or equal to 40"):
         draw_phantoms(context, 3)
     assert context.service.jobs() == []
+
+
+def test_an_import_that_runs_is_found_behind_many_newer_jobs(
+    context: Context, puppet: Puppet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ui.data_tab.LOOKED_THROUGH", 2)
+    running, *_ = (context.service.submit_import(Config()) for _ in range(4))
+    puppet.begin(running)
+    found = newest_import(context)
+    assert found is not None
+    assert found.id == running
 
 
 def test_an_import_ends_when_asked_to(context: Context, workspace: Workspace) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from jobs.sweeps import SweepPlan
 from jobs.views import Status
 from medvae.config import Config
 from medvae.engine.events import Preparing, SamplesDrawn, Stop
@@ -30,7 +31,7 @@ from ui.train_form import (
     queue_training,
     settings_of_run,
 )
-from ui.train_tab import follow_run, stop_run
+from ui.train_tab import LOOKED_THROUGH, follow_run, stop_run
 from ui.train_views import FILM_FRAMES, film
 
 
@@ -210,6 +211,23 @@ def test_the_page_follows_what_runs_before_what_waits_and_what_ended(
     assert follow_run(context, "", False, False, "")[-2] == first
     puppet.end(first, Status.SUCCEEDED)
     assert follow_run(context, "", False, False, "")[-2] == second
+
+
+def test_what_runs_and_who_is_next_are_found_however_many_wait(
+    context: Context, puppet: Puppet
+) -> None:
+    first, second = (context.service.submit(Config()) for _ in range(2))
+    for _ in range(LOOKED_THROUGH):
+        context.service.submit(Config())
+    sweep = context.service.submit_sweep(Config(), SweepPlan.parse(["loss.beta=0.5,1"]))
+    assert follow_run(context, "", False, False, "")[-2] == first
+    puppet.begin(first)
+    assert follow_run(context, "", False, False, "")[-2] == first
+    puppet.end(first, Status.SUCCEEDED)
+    assert follow_run(context, "", False, False, "")[-2] == second
+    run = context.service.jobs(1, parent=sweep)[0].id
+    puppet.begin(run)
+    assert follow_run(context, "", False, False, "")[-2] == run
 
 
 def test_stopping_asks_the_run(context: Context, puppet: Puppet) -> None:
