@@ -103,18 +103,21 @@ def train(
     from medvae.distributed import join
     from medvae.engine.console import ConsoleProgress
     from medvae.engine.events import Stop, ignore
-    from medvae.engine.experiment import run_training
+    from medvae.engine.experiment import BEST, run_training
 
     with join() as world, ConsoleProgress() as progress, _interruptible() as should_stop:
         settings = _training_settings(config, data, changes)
         run = world.told("run", name or time.strftime("run-%Y%m%d-%H%M%S"))
         folder, on_event = workspace.run_folder(run), progress if world.leads else ignore
+        finished = (folder / BEST).exists()
         outcome = run_training(settings, folder, workspace, on_event, should_stop, world=world)
     if not world.leads:
         raise typer.Exit(130 if outcome.stopped is Stop.PAUSE else 0)
     if outcome.stopped is Stop.PAUSE:
         print(f"stopped; go on with the same command and --name {run}")
         raise typer.Exit(130)
+    if finished:
+        print(f"run {run} was finished before with these settings; nothing was trained now")
     if outcome.evaluation:
         print(outcome.evaluation.summary())
     else:

@@ -2,10 +2,11 @@
 
     python -m benchmarks.quality --data chest_xray --nih nih_subset
 
-Trains the recommended set-up once per seed and set (a run that is finished is not run again), then
-measures: the official and the pooled test, shifted acquisitions, painted lesions, phantoms by kind,
-adults of another hospital, and what a detection costs. Prints a table of mean ± spread over the
-seeds and writes everything as JSON. Only measures: nothing here chooses a model or a threshold.
+Trains the recommended set-up once per seed and set (a run that is finished is not run again, one of
+other settings or data is refused: set another MEDVAE_HOME, or remove its folder), then measures:
+the official and the pooled test, shifted acquisitions, painted lesions, phantoms by kind, adults of
+another hospital, and what a detection costs. Prints a table of mean ± spread over the seeds and
+writes everything as JSON. Only measures: nothing here chooses a model or a threshold.
 """
 
 import json

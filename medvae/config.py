@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from medvae.errors import ConfigError
 from medvae.workspace import CONFIGS
 
+# Where a run computes and how often it saves: all that may change before it is finished.
+_MAY_CHANGE = {"training.device", "training.precision", "training.save_every_seconds"}
+
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
@@ -158,6 +161,24 @@ class Config(Section):
                 )
             values[section][key] = value
         return Config.parse(values, "changed configuration")
+
+    def check_same_run(self, known: Any, where: Path) -> None:
+        """Raise `ConfigError`, naming what differs, unless a run begun with `known` is this one.
+
+        known: a configuration as plain values, which was read from `where`.
+        """
+        begun = Config.parse(known, f"{where}: its configuration").model_dump()
+        differing = [
+            f"{section}.{key} was {begun[section][key]!r} and is {value!r}"
+            for section, values in self.model_dump().items()
+            for key, value in values.items()
+            if f"{section}.{key}" not in _MAY_CHANGE and begun[section][key] != value
+        ]
+        if differing:
+            raise ConfigError(
+                f"{where}: of a run with other settings ({', '.join(differing)}); go on with the "
+                "same ones, or take another name"
+            )
 
 
 def parse_overrides(assignments: list[str]) -> dict[str, Any]:

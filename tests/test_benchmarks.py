@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import guard
+from benchmarks.quality import trained as trained_for_quality
 from benchmarks.turns import in_turns, medians, ratios
+from medvae.config import Config
+from medvae.errors import ConfigError
+from medvae.workspace import Workspace
 
 MACHINE = "a machine"
 
@@ -51,3 +55,13 @@ def test_an_unknown_machine_is_told_how_to_record(tmp_path: Path) -> None:
 
 def test_the_record_of_the_repository_is_readable() -> None:
     assert all(ratio > 0 for ratios in guard.read().values() for ratio in ratios.values())
+
+
+def test_the_quality_of_another_configuration_is_not_reported(
+    tiny_config: Config, workspace: Workspace
+) -> None:
+    config = tiny_config.override({"training.epochs": 1})
+    first, _ = trained_for_quality(config, "run", workspace)
+    assert trained_for_quality(config, "run", workspace)[0].config == first.config
+    with pytest.raises(ConfigError, match=r"loss\.beta was 1\.0 and is 2\.0"):
+        trained_for_quality(config.override({"loss.beta": 2.0}), "run", workspace)

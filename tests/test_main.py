@@ -121,7 +121,13 @@ def test_a_second_model_is_promoted_only_when_told(run, trained: Path) -> None:
 def test_a_finished_run_is_not_run_again(run, trained: Path) -> None:
     checkpoint = Workspace.current().run_folder("first") / "best.pth"
     before = checkpoint.stat().st_mtime_ns
-    assert run(f"train --name first {TINY}").code == 0
+    again = run(f"train --name first {TINY}")
+    assert again.code == 0
+    assert "run first was finished before" in again.out
+    other = run(f"train --name first {TINY} --set training.epochs=50 --set loss.beta=7")
+    assert (other.code, other.out) == (2, "")
+    assert "loss.beta was 1.0 and is 7.0, training.epochs was 2 and is 50" in other.err
+    assert other.err.count("\n") == 1
     assert checkpoint.stat().st_mtime_ns == before
 
 

@@ -113,12 +113,12 @@ def from_manifest(manifest: dict[str, Any], catalog: Catalog) -> Split:
     return result
 
 
-def read_manifest(file: Path, catalog: Catalog) -> Split:
+def read_manifest(file: Path) -> dict[str, Any]:
+    """What stands in a file, for `from_manifest`."""
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
         raise DataError(f"{file}: not a split manifest ({error})") from None
-    return from_manifest(manifest, catalog)
 
 
 def _resolve(path: str, sha256: str, by_hash: dict[str, Record]) -> Record:

@@ -120,7 +120,8 @@ def run_training(
 ) -> TrainingOutcome:
     """Train, calibrate and evaluate one model in `folder`, or go on with the run begun there.
 
-    A run that is finished already is not run again.
+    A run that is finished already is not run again. One that was begun with other settings than
+    `config` is refused: its name stands for them.
     attempt: where to work until the model is finished, below `folder`; by default `folder` itself.
     may_publish: says no when somebody else has taken the run over; nothing is published then.
     Leaves `best.pth`, the split manifest, the evaluation (JSON and plots), model and report card.
@@ -130,8 +131,10 @@ def run_training(
     if (folder / BEST).exists():
         if not world.leads:
             return TrainingOutcome(None)
+        content = checkpoint.load(folder / BEST, "model")
+        config.check_same_run(content["config"], folder / BEST)
         attempts.clear(folder)
-        return _outcome(folder, checkpoint.load(folder / BEST, "model"), workspace)
+        return _outcome(folder, content, workspace)
     own = attempt or folder
     try:
         return _train(config, folder, own, workspace, on_event, should_stop, may_publish, world)
@@ -150,10 +153,14 @@ def _train(
     world: World,
 ) -> TrainingOutcome:
     training = config.training
+    manifest = _manifest_of_run(config, folder)
     compute = choose_compute(world.device(training.device), training.precision)
     with world.leader_first(lambda: _obey(should_stop)):
         images = load_images(config, workspace, on_event, should_stop)
-        divided = _split_of_run(images, config, folder)
+        if manifest is None:
+            divided = split(images.catalog, config.data, training.seed)
+        else:
+            divided = from_manifest(manifest, images.catalog)
         attempts.take_over(folder, attempt)
     world.connect(compute)
     loaders = build_healthy_loaders(
@@ -166,6 +173,10 @@ def _train(
         world=world,
         least_images=training.least_images,
     )
+    if manifest is None and world.leads:  # only now that the guard has let the split pass
+        with replacing(folder / SPLIT) as partial:
+            manifest = {**divided.manifest(), "config": config.model_dump()}
+            partial.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     if training.precision == "auto":
         resumes = (attempt / attempts.RESUME_POINT).exists()
         compute = _in_fastest_format(config, loaders, compute, resumes, on_event)
@@ -380,15 +391,15 @@ def _outcome(
     )
 
 
-def _split_of_run(images: ImageSet, config: Config, folder: Path) -> Split:
-    """The split this run began with, or a new one written beside it."""
+def _manifest_of_run(config: Config, folder: Path) -> dict[str, Any] | None:
+    """The split that this run began with; None for a new one. Refuses one of other settings."""
     file = folder / SPLIT
-    if file.exists():
-        return read_manifest(file, images.catalog)
-    divided = split(images.catalog, config.data, config.training.seed)
-    with replacing(file) as partial:
-        partial.write_text(json.dumps(divided.manifest(), indent=1), encoding="utf-8")
-    return divided
+    if not file.exists():
+        return None
+    manifest = read_manifest(file)
+    if "config" in manifest:  # older versions did not write it
+        config.check_same_run(manifest["config"], file)
+    return manifest
 
 
 def _model_content(

@@ -8,7 +8,6 @@ import math
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -305,11 +304,7 @@ class Trainer:
 
     def _restore(self) -> None:
         content = checkpoint.load(self.resume_point, "resume point")
-        if _what_decides(content["config"]) != _what_decides(self.config.model_dump()):
-            raise MedVAEError(
-                f"{self.resume_point}: belongs to a run with another configuration; "
-                "start a new run instead"
-            )
+        self.config.check_same_run(content["config"], self.resume_point)
         self.compute = self.compute.as_chosen(content["compute"])
         self.learner = self._new_learner()
         self.learner.restore(content)
@@ -317,9 +312,3 @@ class Trainer:
         self.history = [EpochEnded(**epoch) for epoch in content["history"]]
         self.epoch, self.step = content["epoch"], content["step"]
         self.sums = torch.tensor(content["sums"], device=self.compute.device)
-
-
-def _what_decides(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration without what may change on the way: device and how often it saves."""
-    training = {**config["training"], "device": None, "precision": None, "save_every_seconds": None}
-    return {**config, "training": training}

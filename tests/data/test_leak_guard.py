@@ -17,7 +17,7 @@ from medvae.data.cache import ImageSet, import_images
 from medvae.data.catalog import Catalog, Record, fingerprint
 from medvae.data.leak_guard import check_no_leak, detail_correlation, perceptual_hash
 from medvae.data.loader import HealthyLoaders, build_healthy_loaders
-from medvae.data.splits import PARTS, Split, read_manifest, split
+from medvae.data.splits import PARTS, Split, from_manifest, read_manifest, split
 from medvae.data.transform import to_model_input
 from medvae.device import Compute
 from medvae.errors import DataError, LeakError
@@ -328,7 +328,7 @@ def test_a_test_image_moved_or_copied_in_the_manifest_is_refused(
     file = tmp_path / "split.json"
     file.write_text(json.dumps(manifest))
     with pytest.raises(LeakError) as caught:
-        build(images, read_manifest(file, images.catalog))
+        build(images, from_manifest(read_manifest(file), images.catalog))
     if signed:
         assert row[0] in str(caught.value)
     else:
@@ -348,7 +348,7 @@ def test_the_hash_of_a_sick_image_under_a_healthy_path_is_refused(
     file = tmp_path / "split.json"
     file.write_text(json.dumps(manifest))
     with pytest.raises(LeakError, match=path):
-        build(images, read_manifest(file, images.catalog))
+        build(images, from_manifest(read_manifest(file), images.catalog))
 
 
 # --- A split made by hand ------------------------------------------------------------------------

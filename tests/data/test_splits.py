@@ -157,7 +157,7 @@ def test_a_manifest_survives_json_and_gives_back_the_same_split(tmp_path: Path) 
         result = split(data, DataConfig(), 4)
         file = tmp_path / "split.json"
         file.write_text(json.dumps(result.manifest()))
-        assert read_manifest(file, data) == result
+        assert from_manifest(read_manifest(file), data) == result
 
 
 def test_fingerprints_tell_splits_apart_part_by_part() -> None:
@@ -172,13 +172,13 @@ def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path, content: str) -> 
     file = tmp_path / "split.json"
     file.write_text(content)
     with pytest.raises(DataError) as caught:
-        read_manifest(file, FLAT)
+        from_manifest(read_manifest(file), FLAT)
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_manifest_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nothing\.json"):
-        read_manifest(tmp_path / "nothing.json", FLAT)
+        from_manifest(read_manifest(tmp_path / "nothing.json"), FLAT)
 
 
 @pytest.mark.parametrize("field", ["protocol", "seed", "train", "left_out", "fingerprints"])
@@ -241,7 +241,7 @@ def test_a_manifest_changed_by_hand_is_a_leak(edit: Edit, tmp_path: Path) -> Non
     file = tmp_path / "split.json"
     file.write_text(json.dumps(manifest))
     with pytest.raises(LeakError):
-        read_manifest(file, OFFICIAL)
+        from_manifest(read_manifest(file), OFFICIAL)
 
 
 def test_data_that_changed_since_the_split_is_a_leak_that_names_the_path() -> None:

@@ -32,7 +32,7 @@ from medvae.engine.experiment import (
     run_training,
     sick_sample,
 )
-from medvae.errors import DataError, LeakError
+from medvae.errors import ConfigError, DataError, LeakError
 from medvae.workspace import Workspace
 from tests.conftest import TrainedRun
 from tests.data.drawn import chest, sick_chest, write
@@ -101,7 +101,7 @@ def test_a_run_tells_what_it_does_in_order(trained: TrainedRun) -> None:
 def test_the_manifest_beside_the_run_is_the_one_in_the_model(trained: TrainedRun) -> None:
     manifest = json.loads((trained.folder / "split.json").read_text())
     content = checkpoint.load(trained.best, "model")
-    assert content["split"] == manifest
+    assert {**content["split"], "config": content["config"]} == manifest
     assert [len(manifest[part]) for part in PARTS] == [28, 14, 24]
     assert manifest["protocol"] == "official"
 
@@ -302,6 +302,74 @@ def test_a_leak_ends_the_run_before_the_first_step(
         )  # fmt: skip
     assert not any(isinstance(event, RunStarted) for event in events)
     assert not workspace.promoted.exists()
+
+
+def test_a_run_begins_under_its_name_once_the_leak_is_removed(
+    normals_config: Config, normals_only: Path, tmp_path: Path, workspace: Workspace
+) -> None:
+    root = shutil.copytree(normals_only, tmp_path / "leaky")
+    says_sick = root / "NORMAL/person7_bacteria.png"
+    write(says_sick, chest(900))
+    config = normals_config.override({"data.root": str(root)})
+    with pytest.raises(LeakError, match="person7"):
+        train(config, workspace)
+    assert not workspace.run_folder("run").exists()
+    says_sick.unlink()
+    train(config, workspace)
+    assert (workspace.run_folder("run") / "best.pth").exists()
+
+
+OTHER = {"training.seed": 9, "data.validation_fraction": 0.4}
+
+
+def differing(config: Config) -> str:
+    return (
+        rf"data\.validation_fraction was {config.data.validation_fraction} and is 0\.4, "
+        r"training\.seed was 0 and is 9\).*take another name"
+    )
+
+
+def test_a_finished_run_is_not_passed_off_as_one_of_other_settings(
+    trained: TrainedRun, chest_folder: Path, normals_only: Path
+) -> None:
+    with pytest.raises(ConfigError, match=differing(trained.config)):
+        run_training(
+            trained.config.override(OTHER), trained.folder, trained.workspace, ignore, never
+        )
+    elsewhere = trained.config.override({"data.root": str(normals_only)})
+    with pytest.raises(ConfigError, match=f"data.root was '{chest_folder}'"):
+        run_training(elsewhere, trained.folder, trained.workspace, ignore, never)
+    device = trained.config.override({"training.device": "auto", "training.precision": "bf16"})
+    outcome = run_training(device, trained.folder, trained.workspace, ignore, never)
+    assert outcome.evaluation == trained.outcome.evaluation
+
+
+def test_the_split_of_a_run_that_was_killed_at_once_is_not_used_with_other_settings(
+    normals_config: Config, workspace: Workspace
+) -> None:
+    folder, events = workspace.run_folder("run"), list[Event]()
+    run_training(
+        normals_config, folder, workspace, events.append, once_training(events, Stop.CANCEL)
+    )
+    assert {path.name for path in folder.iterdir()} == {"split.json"}
+    with pytest.raises(ConfigError, match=differing(normals_config)):
+        train(normals_config.override(OTHER), workspace)
+    train(normals_config, workspace)
+    assert (folder / "best.pth").exists()
+
+
+def test_a_split_of_an_older_version_which_does_not_say_its_settings_is_still_the_runs(
+    normals_config: Config, workspace: Workspace
+) -> None:
+    folder, events = workspace.run_folder("run"), list[Event]()
+    run_training(
+        normals_config, folder, workspace, events.append, once_training(events, Stop.CANCEL)
+    )
+    manifest = json.loads((folder / "split.json").read_text())
+    del manifest["config"]
+    (folder / "split.json").write_text(json.dumps(manifest))
+    train(normals_config, workspace)
+    assert checkpoint.load(folder / "best.pth", "model")["split"] == manifest
 
 
 def test_a_manifest_changed_between_two_attempts_ends_the_run(
