@@ -215,7 +215,7 @@ class JobService:
 
     def log_file(self, job_id: str) -> Path:
         """Where the log of a job is, once it has begun."""
-        return self._workspace.run_folder(self.job(job_id).id) / LOG
+        return self._workspace.job_folder(self.job(job_id).id) / LOG
 
     # Changing
 
@@ -248,7 +248,7 @@ class JobService:
         """
         if self.job(job_id).kind == SWEEP:
             return self._for_all(job_id, "retry", _UNFINISHED, self.retry)
-        trash = self._workspace.run_folder(job_id) / f"{_TRASH}{secrets.token_hex(4)}"
+        trash = self._workspace.job_folder(job_id) / f"{_TRASH}{secrets.token_hex(4)}"
         view = self._requeue(job_id, "retry", discard=lambda: self._set_aside(job_id, trash))
         self._remove(job_id, trash)
         return view
@@ -268,7 +268,7 @@ class JobService:
 
     def has_resume_point(self, job_id: str) -> bool:
         """Whether `resume` has something to go on from."""
-        folder = self._workspace.run_folder(job_id)
+        folder = self._workspace.job_folder(job_id)
         return bool(resume_points(folder)) or (folder / PLAN).is_file()
 
     def move_first(self, job_id: str) -> JobView:
@@ -305,7 +305,7 @@ class JobService:
                 raise JobError(f"cannot delete job {job_id} yet: parts of it still run")
             self._refuse(job_id, "delete")
         self._settle(job.parent)
-        self._remove(job_id, self._workspace.run_folder(job_id))
+        self._remove(job_id, self._workspace.job_folder(job_id))
 
     def recover(self) -> None:
         """Queue the jobs of dead workers again and send lost nudges; for the start of a page."""
@@ -363,7 +363,7 @@ class JobService:
 
     def _set_aside(self, job_id: str, trash: Path) -> None:
         """Move all files of a job but its logs there: quick, however many there are."""
-        folder = self._workspace.run_folder(job_id)
+        folder = self._workspace.job_folder(job_id)
         with self._telling_of_files(job_id):
             for entry in list(folder.iterdir()) if folder.is_dir() else []:
                 # Other trash is being removed by the retry that made it.

@@ -151,7 +151,7 @@ class Worker:
             logger.warning("worker %s: %s", self.id, error)
 
     def _see_through(self, job: JobView) -> None:
-        folder = self._workspace.run_folder(job.id)
+        folder = self._workspace.job_folder(job.id)
         attempt = Attempt(
             self._store,
             job,

@@ -4,8 +4,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from medvae.errors import ConfigError
+
 PROJECT = Path(__file__).resolve().parent.parent
 CONFIGS = PROJECT / "configs"
+LONGEST_NAME = 100  # bytes; of the 255 that file systems take, some must be left for endings
 
 
 @dataclass(frozen=True)
@@ -50,4 +53,18 @@ class Workspace:
         return self.checkpoints / "vae_m4_best.pth"
 
     def run_folder(self, run: str) -> Path:
+        """Where a run keeps its files. Raises `ConfigError` for a name that is no folder's."""
+        plain = run.isprintable() and not run.startswith(".") and not set("/\\") & set(run)
+        if not (plain and run.strip() and len(run.encode()) <= LONGEST_NAME):
+            raise ConfigError(
+                f"{run[:LONGEST_NAME]!r}: cannot be the name of a run; expected a plain folder "
+                f"name of at most {LONGEST_NAME} bytes"
+            )
+        if run.lower() == self.promoted.name:
+            raise ConfigError(f"{run}: the name of the model in use; give the run another one")
         return self.checkpoints / run
+
+    def job_folder(self, job: str) -> Path:
+        """Where a job of the table works: a run's folder, or one below it (`RUN/shards/000001`)."""
+        run, *below = job.split("/")
+        return self.run_folder(run).joinpath(*below)

@@ -118,6 +118,12 @@ def test_a_second_model_is_promoted_only_when_told(run, trained: Path) -> None:
     assert AnomalyDetector.load(Workspace.current().promoted).card.run == "second"
 
 
+def test_a_run_writes_into_no_folder_but_its_own(run, home: Path) -> None:
+    for name in ("../esc", ".", "vae_m4_best.pth", "x" * 300, home / "abs"):
+        assert run(f"train {TINY} --name {name}").code == 2
+    assert list(home.iterdir()) == []
+
+
 def test_a_finished_run_is_not_run_again(run, trained: Path) -> None:
     checkpoint = Workspace.current().run_folder("first") / "best.pth"
     before = checkpoint.stat().st_mtime_ns
@@ -170,6 +176,10 @@ def test_a_run_is_exported_and_imported_again(run, trained: Path, tmp_path: Path
         ("train --config nowhere", "no configuration nowhere"),
         ("train", "no images to train on: name a data set with --data PATH"),
         ("train --queue", "no images to train on"),
+        ("train --name ../esc --set data.phantoms=40", "'../esc': cannot be the name of a run"),
+        ("train --name . --set data.phantoms=40", "cannot be the name of a run"),
+        ("train --name vae_m4_best.pth --set data.phantoms=40", "the name of the model in use"),
+        ("promote a/b", "cannot be the name of a run"),
         ("sweep --grid loss.beta=1,2", "no images to train on"),
         ("train --set data.phantoms=40 --set training.device=cuda:7", "cuda:7"),
         ("train --set data.phantoms=40 --set training.device=toaster", "unknown device"),

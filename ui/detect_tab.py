@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from medvae.engine.score_request import ScoreRequest
-from medvae.errors import DataError, MedVAEError
+from medvae.errors import ConfigError, DataError, MedVAEError
 from ui import detect_views as views
 from ui.context import Context, patient, told
 from ui.downloads import picture_zip, report_cards, score_csv
@@ -253,11 +253,19 @@ def show_report_card(context: Context, key: str, asked: str) -> str:
 def refresh_intro(context: Context, seen: str) -> Any:
     """What the tab says as long as there are no results on it."""
     model = context.model.look()
-    example = figure_uri(context.workspace.run_folder(model.run) / "report_card.png")
+    example = _card_of(context, model.run)
     training = _training(context) if model.status == "absent" else ""
     text = views.intro(model, training, example)
     token = str(hash(text))
     return gr.skip() if token == seen else (text, token)
+
+
+def _card_of(context: Context, run: str) -> str | None:
+    """The report card of the model's run; a model from elsewhere may name any, or none."""
+    try:
+        return figure_uri(context.workspace.run_folder(run) / "report_card.png")
+    except ConfigError:
+        return None
 
 
 def _present(

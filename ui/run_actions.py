@@ -42,7 +42,7 @@ def possible_actions(context: Context, row: Row | None) -> Actions:
     if row is None:
         return Actions()
     job = row.job
-    has_model = (context.workspace.run_folder(job.id) / MODEL).is_file()
+    has_model = (context.workspace.job_folder(job.id) / MODEL).is_file()
     running = job.status is Status.RUNNING and job.stop is None
     again = job.status in UNFINISHED or any(each.job.status in UNFINISHED for each in row.runs)
     finished = job.kind == "train" and job.status is Status.SUCCEEDED and has_model
@@ -126,7 +126,7 @@ def export_bundle(context: Context, offered: gr.DownloadButton, run: str) -> str
     """The run as one ZIP, handed out in the same way."""
     from medvae.engine.bundle import export_run
 
-    folder = context.workspace.run_folder(context.service.job(run).id)
+    folder = context.workspace.job_folder(context.service.job(run).id)
     with tempfile.TemporaryDirectory() as scratch:
         archive = export_run(folder, Path(scratch) / f"{run}.zip")
         return str(offered.move_resource_to_block_cache(str(archive)))

@@ -32,7 +32,7 @@ def card_text(folder: Path) -> str:
 
 def files_of(workspace: Workspace, job: JobView) -> dict[str, Path]:
     """By name: what lies in the job's folder, and what it wrote elsewhere."""
-    folder = workspace.run_folder(job.id)
+    folder = workspace.job_folder(job.id)
     own = sorted(folder.iterdir()) if folder.is_dir() else []
     written = [Path(path) for path in (job.result or {}).get("files", [])]
     return {p.name: p for p in [*written, *own] if p.is_file() and p.suffix != ".partial"}

@@ -272,11 +272,11 @@ def _ready(text: str) -> Part:
 
 
 def _records(context: Context, row: Row) -> str:
-    return views.records(row.job, context.workspace.run_folder(row.job.id))
+    return views.records(row.job, context.workspace.job_folder(row.job.id))
 
 
 def _card(context: Context, row: Row) -> str:
     try:
-        return card_text(context.workspace.run_folder(row.job.id))
+        return card_text(context.workspace.job_folder(row.job.id))
     except MedVAEError as error:
         return f"There is no model card: `{str(error).replace('`', ' ')}`"

@@ -32,7 +32,7 @@ from ui.detect_tab import (
 )
 from ui.detect_views import intro, rarity
 from ui.looking import Look
-from ui.models import ABSENT
+from ui.models import ABSENT, ModelView
 from ui.results_head import tray
 
 CHOICE = '{"fpr": 0.05, "picked": []}'
@@ -202,6 +202,17 @@ def test_the_introduction_says_what_the_first_model_is_doing(context: Context) -
     text, _ = refresh_intro(context, token)
     assert "being trained" in text
     assert "drawn chest X-rays" in text
+
+
+def test_an_introduction_of_a_model_from_elsewhere_looks_in_no_other_folder(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("L", (64, 64)).save(context.workspace.home / "report_card.png")
+    view = ModelView("ready", run="..")
+    monkeypatch.setattr(context.model, "look", lambda: view)
+    text, _ = refresh_intro(context, "")
+    assert "Drop a chest X-ray to begin" in text
+    assert "<img" not in text
 
 
 def test_an_introduction_without_a_model_leads_to_training() -> None:
