@@ -118,6 +118,15 @@ def test_a_second_model_is_promoted_only_when_told(run, trained: Path) -> None:
     assert AnomalyDetector.load(Workspace.current().promoted).card.run == "second"
 
 
+def test_an_image_is_not_scored_as_a_list_of_paths(run, trained: Path, tmp_path: Path) -> None:
+    Image.fromarray(draw_phantom(5, "effusion").image).save(tmp_path / "scan.png")
+    for queue in ("", " --queue"):
+        result = run(f"score {tmp_path / 'scan.png'} --out {tmp_path / 'scores.parquet'}{queue}")
+        assert (result.code, result.out) == (2, "")
+        assert "scan.png: no text; expected a folder of images" in result.err
+    assert not (tmp_path / "scores.parquet").exists()
+
+
 def test_a_run_writes_into_no_folder_but_its_own(run, home: Path) -> None:
     for name in ("../esc", ".", "vae_m4_best.pth", "x" * 300, home / "abs"):
         assert run(f"train {TINY} --name {name}").code == 2

@@ -33,6 +33,11 @@ class ScoreRequest:
         source, out, model = (path.resolve() for path in (self.source, self.out, self.model))
         if not source.exists():
             raise DataError(f"{source}: no such folder or file; expected images or a list of paths")
+        if source.is_file() and _is_binary(source):
+            raise DataError(
+                f"{source}: no text; expected a folder of images, or a text or CSV file that lists "
+                "them (a single image: detect)"
+            )
         if out.suffix.lower() != ".parquet" or out.is_dir():
             raise DataError(f"{out}: expected a file name ending in .parquet")
         if out.with_suffix(".csv") == source:
@@ -50,3 +55,9 @@ class ScoreRequest:
     def from_plain(cls, plain: dict[str, Any]) -> "ScoreRequest":
         paths = {key: Path(plain[key]) for key in ("source", "out", "model")}
         return cls(**{**plain, **paths})
+
+
+def _is_binary(file: Path) -> bool:
+    """As an image or an archive is: no path holds a zero byte, and they do near their start."""
+    with file.open("rb") as opened:
+        return b"\0" in opened.read(4096)

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from medvae.engine.detector import AnomalyDetector, Detection
 from medvae.engine.events import Stop, Stopped
 from medvae.engine.score_request import ScoreRequest
 from medvae.errors import CheckpointError, DataError
+from tests.data.drawn import chest, write
 from tests.small_archive import SIZE, write_images, write_model, write_odd_files
 
 
@@ -195,6 +197,17 @@ def test_impossible_requests_are_refused_at_once(tmp_path: Path, model: Path) ->
     (tmp_path / "out.csv").write_text("path\nx.png\n")
     with pytest.raises(DataError, match="would replace it"):
         plan(tmp_path, model, source="out.csv")
+
+
+@pytest.mark.parametrize("name", ["one.png", "many.zip"])
+def test_an_image_or_an_archive_is_not_read_as_a_list_of_paths(
+    tmp_path: Path, model: Path, name: str
+) -> None:
+    picture = write(tmp_path / "one.png", chest(1))
+    with zipfile.ZipFile(tmp_path / "many.zip", "w") as archive:
+        archive.write(picture, "NORMAL/one.png")
+    with pytest.raises(DataError, match=f"{name}: no text; expected a folder of images"):
+        plan(tmp_path, model, source=name)
 
 
 def test_a_list_is_text_or_csv_and_its_paths_start_beside_it(tmp_path: Path) -> None:
