@@ -176,7 +176,7 @@ def evaluate(model: ModelOption = None, data: DataOption = None) -> None:
 
     workspace = Workspace.current()
     path = model or workspace.promoted
-    folder = path.parent / f"{path.stem}-on-{Path(data).name}" if data else _home_of(path)
+    folder = path.parent / f"{path.stem}-on-{Path(data).resolve().name}" if data else _home_of(path)
     with ConsoleProgress() as progress, _interruptible() as should_stop:
         outcome = run_evaluation(path, workspace, progress, should_stop, data, folder)
     if outcome.evaluation is None:

@@ -22,7 +22,7 @@ from medvae.data.download import check_public_set
 from medvae.engine.attempts import MODEL, resume_points
 from medvae.engine.events import Event, Stop, from_record
 from medvae.engine.score_request import PLAN, ScoreRequest
-from medvae.errors import JobError, MedVAEError
+from medvae.errors import DataError, JobError, MedVAEError
 from medvae.workspace import Workspace
 
 _OPEN = (Status.QUEUED, Status.RUNNING)
@@ -58,7 +58,11 @@ class JobService:
         parent: str | None = None,
         payload: dict[str, Any] | None = None,
     ) -> str:
-        """Queue a job behind those of the same or higher priority; returns its id."""
+        """Queue a job behind those of the same or higher priority; returns its id.
+
+        Every worker must see the data set under the same path; one that is not there is refused.
+        """
+        _refuse_missing_data(config)
         job_id = self._store.add(
             kind,
             name=name,
@@ -95,6 +99,7 @@ class JobService:
         self, config: Config, plan: SweepPlan, *, name: str | None = None, priority: int = 0
     ) -> str:
         """Queue a run for each combination of values to try; returns the id of their parent."""
+        _refuse_missing_data(config)
         title = name or f"Sweep of {', '.join(key.partition('.')[2] for key in plan.space)}"
         runs = [
             {
@@ -382,6 +387,12 @@ class JobService:
             yield
         except OSError as error:
             raise JobError(f"cannot remove the files of job {job_id}: {error}") from None
+
+
+def _refuse_missing_data(config: Config | None) -> None:
+    root = None if config is None else config.data.root
+    if root is not None and not Path(root).exists():
+        raise DataError(f"{root}: no such folder or file; expected a data set")
 
 
 def _only_workers_take(job_id: str) -> None:

@@ -4,11 +4,12 @@ Loaded from YAML, changed by `key=value` overrides or the page's fields, frozen 
 checkpoint. Unknown keys are refused and all faults are reported together.
 """
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from medvae.errors import ConfigError
 from medvae.workspace import CONFIGS
@@ -41,6 +42,14 @@ class DataConfig(Section):
     phantoms: int = Field(
         600, ge=40, le=100_000, description="Images to draw when there is no folder."
     )
+
+    @field_validator("root")
+    @classmethod
+    def _absolute(cls, root: str | None) -> str | None:
+        # A worker, and whoever evaluates the model later, may run in another folder.
+        if root is None:
+            return None
+        return os.path.realpath(os.path.expanduser(root))  # noqa: PTH111 (Path's may raise)
 
     @model_validator(mode="after")
     def _labels_differ(self) -> "DataConfig":

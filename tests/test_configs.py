@@ -144,7 +144,11 @@ def test_overrides_replace_single_keys_and_leave_the_original_alone() -> None:
     after = before.override(
         parse_overrides(["training.epochs=5", "data.root=~/my data", "loss.beta=.5"])
     )
-    assert (after.training.epochs, after.data.root, after.loss.beta) == (5, "~/my data", 0.5)
+    assert (after.training.epochs, after.data.root, after.loss.beta) == (
+        5,
+        str(Path("~/my data").expanduser()),
+        0.5,
+    )
     assert after.training.batch_size == before.training.batch_size
     assert before == Config()
 
@@ -158,6 +162,19 @@ def test_an_override_that_makes_no_sense_is_refused_in_one_line(assignment: str)
     with pytest.raises(ConfigError) as caught:
         Config().override(parse_overrides([assignment]))
     assert "\n" not in str(caught.value)
+
+
+def test_a_data_set_is_the_same_one_in_every_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.yaml").write_text("data:\n  root: images\n")
+    monkeypatch.chdir(tmp_path)
+    config = Config.load("mine.yaml")
+    assert config.data.root == str(tmp_path / "images")
+    monkeypatch.chdir("/")
+    assert Config.parse(config.model_dump()) == config
+    with pytest.raises(ConfigError, match=r"data\.root: .*null"):
+        config.override({"data.root": "a\0b"})
 
 
 def test_a_configuration_survives_plain_values() -> None:

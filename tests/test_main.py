@@ -17,6 +17,7 @@ from PIL import Image
 from typer.main import get_command
 
 import main
+from jobs.service import JobService
 from medvae.config import DataConfig
 from medvae.data.cache import cache_folder
 from medvae.data.phantom import draw_phantom
@@ -118,6 +119,18 @@ def test_a_second_model_is_promoted_only_when_told(run, trained: Path) -> None:
     assert AnomalyDetector.load(Workspace.current().promoted).card.run == "second"
 
 
+def test_a_data_set_named_in_one_folder_is_found_from_another(
+    run, chest_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(chest_folder.parent)
+    assert run(f"train --queue --data {chest_folder.name}").code == 0
+    [job] = JobService(Workspace.current()).jobs()
+    assert (job.config or {})["data"]["root"] == str(chest_folder)
+    assert run(f"train --name first --data {chest_folder.name} {TINY}").code == 0
+    monkeypatch.chdir("/")
+    assert run("report-card").code == 0
+
+
 def test_an_image_is_not_scored_as_a_list_of_paths(run, trained: Path, tmp_path: Path) -> None:
     Image.fromarray(draw_phantom(5, "effusion").image).save(tmp_path / "scan.png")
     for queue in ("", " --queue"):
@@ -185,6 +198,7 @@ def test_a_run_is_exported_and_imported_again(run, trained: Path, tmp_path: Path
         ("train --config nowhere", "no configuration nowhere"),
         ("train", "no images to train on: name a data set with --data PATH"),
         ("train --queue", "no images to train on"),
+        ("train --queue --data no/such/folder", "no such folder"),
         ("train --name ../esc --set data.phantoms=40", "'../esc': cannot be the name of a run"),
         ("train --name . --set data.phantoms=40", "cannot be the name of a run"),
         ("train --name vae_m4_best.pth --set data.phantoms=40", "the name of the model in use"),

@@ -240,8 +240,7 @@ def first_run(workspace: Workspace, data: str | None) -> Config:
     """What is trained at the first start. Raises `MedVAEError` when `data` is no data set."""
     if data is None:
         return Config.load("quick")
-    root = str(Path(data).expanduser().resolve())  # the worker has another working directory
-    config = Config.load("default").override({"data.root": root})
+    config = Config.load("default").override({"data.root": data})
     find_images(config.data, resolve_root(config.data, workspace, lambda *_: None))
     return config
 

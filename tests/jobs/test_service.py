@@ -11,10 +11,11 @@ import pytest
 from jobs.queue import open_queue, queue_url
 from jobs.service import JobService
 from jobs.store import Store, database_url
+from jobs.sweeps import SweepPlan
 from jobs.views import Status
 from medvae.config import Config
 from medvae.engine.events import CheckpointSaved, Event, Progress, Stop
-from medvae.errors import JobError
+from medvae.errors import DataError, JobError
 from medvae.workspace import Workspace
 
 
@@ -41,6 +42,15 @@ def test_a_submitted_job_is_a_row_and_a_nudge_that_carries_only_its_id(service: 
     (message,) = service._queue.storage.enqueued_items()
     task = service._queue.deserialize_task(bytes(message))
     assert task.args == (job_id,)
+
+
+def test_a_job_on_data_that_is_not_there_is_refused_at_once(service: JobService) -> None:
+    config = Config().override({"data.root": "/no/such/folder"})
+    plan = SweepPlan.parse(["loss.beta=1,2"])
+    for submit in (service.submit, service.submit_import, lambda c: service.submit_sweep(c, plan)):
+        with pytest.raises(DataError, match="/no/such/folder: no such folder"):
+            submit(config)
+    assert service.jobs() == []
 
 
 def test_a_page_follows_a_job_from_any_event_on(service: JobService, store: Store) -> None:

@@ -263,9 +263,12 @@ def test_the_form_is_filled_with_the_settings_of_a_run(
     assert data.value == str(chest_folder)
     assert path.visible is False
     assert values == values_of(config)
-    gone = context.service.submit(config.override({"data.root": "/no/such/folder"}))
+    folder = context.workspace.home / "gone"
+    folder.mkdir()
+    gone = context.service.submit(config.override({"data.root": str(folder)}))
+    folder.rmdir()
     data, path, *_ = settings_of_run(context, gone)
-    assert (data.value, path.value, path.visible) == (OTHER, "/no/such/folder", True)
+    assert (data.value, path.value, path.visible) == (OTHER, str(folder), True)
     assert settings_of_run(context, "") == gr.skip()
     assert fresh_data(context, run) == gr.skip()
     with pytest.raises(gr.Error, match="no job"):
