@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -248,7 +249,7 @@ def score(
 @app.command("report-card")
 def report_card(
     model: ModelOption = None,
-    out: Annotated[Path | None, typer.Option(help="PNG to write.")] = None,
+    out: Annotated[Path | None, typer.Option(help="PNG or PDF to write.")] = None,
     seed: Annotated[int, typer.Option(help="Which five sick images are drawn.", min=0)] = 0,
 ) -> None:
     """Draw five sick images, their healthy counterparts and their heatmaps."""
@@ -319,7 +320,7 @@ def worker(
 
 @app.command()
 def runs(
-    limit: Annotated[int, typer.Option(help="How many, newest first.", min=1)] = 20,
+    limit: Annotated[int, typer.Option(help="How many, newest first.", min=1, max=10_000)] = 20,
 ) -> None:
     """List jobs with their status and figures."""
     from jobs.service import JobService
@@ -456,6 +457,8 @@ def _print_files(files: list[Path]) -> None:
 
 def main() -> None:
     """Run the program; errors meant for the user become one line and exit code 2."""
+    if isinstance(sys.stdout, TextIOWrapper):  # names of files need not be UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except KeyboardInterrupt:

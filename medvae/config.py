@@ -49,6 +49,8 @@ class DataConfig(Section):
         # A worker, and whoever evaluates the model later, may run in another folder.
         if root is None:
             return None
+        if root.encode("utf-8", "replace").decode() != root:
+            raise ValueError(f"{root!r} is not UTF-8; rename the folder")
         return os.path.realpath(os.path.expanduser(root))  # noqa: PTH111 (Path's may raise)
 
     @model_validator(mode="after")
@@ -152,10 +154,7 @@ class Config(Section):
     def load(cls, path: str | Path) -> "Config":
         """Read a YAML file, or a preset by name (`default`, `quick`)."""
         file = _find(path)
-        try:
-            values = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ConfigError(f"{file}: not a readable YAML file ({_one_line(error)})") from None
+        values = read_yaml_file(file)
         return cls.parse({} if values is None else values, str(file))
 
     def override(self, changes: dict[str, Any]) -> "Config":
@@ -197,11 +196,29 @@ def parse_overrides(assignments: list[str]) -> dict[str, Any]:
         key, equals, value = assignment.partition("=")
         if not equals:
             raise ConfigError(f"{assignment!r}: expected SECTION.KEY=VALUE")
-        try:
-            changes[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ConfigError(f"{assignment!r}: its value is not YAML; put it in quotes") from None
+        changes[key.strip()] = read_yaml(value, key.strip())
     return changes
+
+
+def read_yaml_file(file: Path) -> Any:
+    """What stands in a YAML file; `ConfigError` when it cannot be read."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: not a file that can be read ({_one_line(error)})") from None
+    return read_yaml(text, str(file))
+
+
+def read_yaml(text: str, source: str) -> Any:
+    """The values that a text stands for; `ConfigError` when it is not YAML."""
+    try:
+        return yaml.safe_load(text)
+    # Beside its own errors PyYAML raises those of Python's: of an impossible date or number, and
+    # of brackets that are nested too deep.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"{source}: not readable YAML ({_one_line(error)}); put a text in quotes"
+        ) from None
 
 
 def presets() -> list[str]:
@@ -219,9 +236,16 @@ def _find(path: str | Path) -> Path:
 def _faults(error: ValidationError) -> str:
     return "; ".join(
         f"{'.'.join(str(part) for part in fault['loc']) or 'top level'}: {fault['msg']}"
-        + (f" (found {fault['input']!r})" if fault["type"] != "value_error" else "")
+        + (f" (found {_shown(fault['input'])})" if fault["type"] != "value_error" else "")
         for fault in error.errors(include_url=False)
     )
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # Python prints no number of more than 4300 digits
+        return "a number too long to print"
 
 
 def _one_line(error: Exception) -> str:

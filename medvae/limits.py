@@ -7,9 +7,9 @@ not bring its own. `limits.yaml` in the workspace changes them.
 from functools import cache
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from medvae.config import read_yaml_file
 from medvae.errors import ConfigError, ImageError
 from medvae.workspace import Workspace
 
@@ -74,13 +74,10 @@ def _read(file: Path) -> Limits:
     if not file.is_file():
         return Limits()
     try:
-        return Limits.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
+        return Limits.model_validate(read_yaml_file(file) or {})
     except ValidationError as error:
         faults = "; ".join(
             f"{'.'.join(map(str, fault['loc'])) or 'top level'}: {fault['msg']}"
             for fault in error.errors(include_url=False)
         )
         raise ConfigError(f"{file}: {faults}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{file}: not a readable YAML file ({reason})") from None

@@ -27,7 +27,8 @@ def test_a_file_changes_what_it_names(home: Path) -> None:
         ("pixel: 3\n", "pixel: Extra inputs"),
         ("pixels: 3\nfile_mb: lots\n", "pixels: .*; file_mb: |file_mb: .*; pixels: "),
         ("- 1\n", "top level"),
-        ("{", "not a readable YAML"),
+        ("{", "not readable YAML"),
+        ("pixels: 2024-99-99", r"not readable YAML \(month must be in 1\.\.12\)"),
     ],
 )
 def test_a_bad_file_is_one_line_with_all_its_faults(home: Path, text: str, said: str) -> None:

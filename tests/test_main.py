@@ -203,6 +203,11 @@ def test_a_run_is_exported_and_imported_again(run, trained: Path, tmp_path: Path
         ("train --name . --set data.phantoms=40", "cannot be the name of a run"),
         ("train --name vae_m4_best.pth --set data.phantoms=40", "the name of the model in use"),
         ("promote a/b", "cannot be the name of a run"),
+        ("train --set training.epochs=2026-99-99", "training.epochs: not readable YAML (month"),
+        (f"train --set training.epochs={'9' * 5000}", "training.epochs: not readable YAML"),
+        (f"train --set training.epochs=0x{'f' * 5000}", "found a number too long to print"),
+        (f"train --set training.epochs={'[' * 3000}", "training.epochs: not readable YAML"),
+        (f"train --config {'c' * 300}", "a name that is too long; choose a shorter one"),
         ("sweep --grid loss.beta=1,2", "no images to train on"),
         ("train --set data.phantoms=40 --set training.device=cuda:7", "cuda:7"),
         ("train --set data.phantoms=40 --set training.device=toaster", "unknown device"),
@@ -221,6 +226,87 @@ def test_bad_input_gets_one_line_and_exit_code_2(run, line: str, message: str) -
     assert message in result.err
     assert result.err.startswith("error: ")
     assert result.err.count("\n") == 1
+
+
+def in_one_line(result: Ran) -> str:
+    """What the command refused with."""
+    assert result.code == 2
+    assert result.err.startswith("error: ") and result.err.count("\n") == 1, result.err
+    return result.err
+
+
+def test_a_place_that_cannot_be_written_to_is_named(run, trained: Path, tmp_path: Path) -> None:
+    folder = trained / "data/raw/phantoms-40/test/NORMAL"
+    file = tmp_path / "file"
+    file.write_text("in the way")
+    for line in (
+        f"detect {next(folder.iterdir())} --out {file}",
+        f"detect {next(folder.iterdir())} --out {file}/sub",
+        f"score {folder} --out {file}/x.parquet",
+        f"report-card --out {file}/x.png",
+    ):
+        said = in_one_line(run(line))
+        assert str(file) in said
+        assert "a file stands where a folder is needed; move it, or choose another place" in said
+    assert file.read_text() == "in the way"
+    (tmp_path / "folder.png").mkdir()
+    for name in ("card", "card.xyz", "", "folder.png"):
+        said = in_one_line(run(f"report-card --out {tmp_path / name}"))
+        assert "expected the name of a file that ends in .png or .pdf" in said
+
+
+def test_a_home_that_cannot_be_is_told_with_the_way_to_another(
+    run, tmp_path: Path, chest_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("no folder")
+    homes = [file, *([Path("/proc/nope")] if Path("/proc").is_dir() else [])]
+    for home in homes:
+        monkeypatch.setenv("MEDVAE_HOME", str(home))
+        for line in (
+            f"train {TINY}",
+            "data phantom --count 40",
+            f"data import {chest_folder} --set model.image_size=32",
+        ):
+            said = in_one_line(run(line))
+            assert str(home) in said
+            assert "choose another place with MEDVAE_HOME" in said
+
+
+def test_more_jobs_than_any_table_holds_are_not_asked_for(run) -> None:
+    result = run("runs --limit 100000000000000000000")
+    assert result.code == 2
+    assert "Invalid value for '--limit'" in result.err
+
+
+def test_names_that_are_not_utf8(run, trained: Path, tmp_path: Path) -> None:
+    # In a real process: what it gets and prints are bytes.
+    def call(*words: str | Path) -> Ran:
+        line = [sys.executable, "main.py", *map(os.fspath, words)]
+        ran = subprocess.run(line, cwd=PROJECT, capture_output=True, text=True, check=False)
+        return Ran(ran.returncode, ran.stdout, ran.stderr)
+
+    root = Path(shutil.copytree(trained / "data/raw/phantoms-40/test", tmp_path / "set"))
+    odd = root / "NORMAL/scan\udcff.png"
+    try:
+        shutil.copy(next((root / "NORMAL").iterdir()), odd)
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    detected = call("detect", odd, "--out", tmp_path / "out")
+    assert detected.code == 0, detected.err
+    assert r"scan\udcff.png: " in detected.out
+    table = (tmp_path / "out/scores.csv").read_text(encoding="utf-8")
+    assert r"scan\udcff.png" in table
+    assert (tmp_path / "out" / r"scan\udcff_heatmap.png").is_file()
+    small = ["--set", "model.image_size=32"]
+    for words in (["data", "import", root, *small], ["train", "--data", root, *small]):
+        assert r"the name 'NORMAL/scan\udcff.png' is not UTF-8" in in_one_line(call(*words))
+    odd.unlink()
+    renamed = root.rename(tmp_path / "set\udcff")
+    said = in_one_line(call("data", "import", renamed))
+    assert r"set\udcff' is not UTF-8; rename the folder" in said
+    said = in_one_line(call("train", "--queue", "--name", "a\udcff", "--set", "data.phantoms=40"))
+    assert r"'a\udcff': a name that is not UTF-8" in said
 
 
 def test_an_empty_folder_and_one_of_text_files_are_told_apart(run, tmp_path: Path) -> None:

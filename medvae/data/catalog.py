@@ -97,6 +97,9 @@ def find_images(config: DataConfig, root: Path) -> list[FoundImage]:
     found = sorted(images, key=lambda image: image.path)
     if not found:
         raise DataError(f"{root}: no image file in its label folders or lists; expected {EXPECTED}")
+    for image in found:
+        if image.path.encode("utf-8", "replace").decode() != image.path:
+            raise DataError(f"{root}: the name {image.path!r} is not UTF-8; rename it")
     if not any(image.label == "normal" for image in found):
         raise DataError(
             f"{root}: {len(found)} sick images and no normal one; the model learns from normal "

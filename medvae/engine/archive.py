@@ -18,7 +18,7 @@ from pyarrow import csv as pa_csv
 from pyarrow import parquet as pq
 
 from medvae.engine.archive_plan import Archive, plan_archive, writing
-from medvae.engine.detection_files import UNUSUAL, verdict
+from medvae.engine.detection_files import UNUSUAL, as_text, verdict
 from medvae.engine.detector import NOT_A_CHEST, AnomalyDetector
 from medvae.engine.events import OnEvent, Preparing, ShouldStop, Stopped, ignore, never
 from medvae.engine.labels import LABELS
@@ -135,9 +135,9 @@ def _score(
     scored = 0
     for read in batch:
         row: dict[str, Any] = {
-            "path": _text(read.path),
+            "path": as_text(read.path),
             "sha256": read.sha256,
-            "error": _text(read.error),
+            "error": read.error and as_text(read.error),
         }
         if read.pixels is not None:
             values = {name: float(column[scored]) for name, column in scores.items()}
@@ -178,8 +178,3 @@ def _rows_of(archive: Archive, number: int) -> pa.Table:
         file.unlink(missing_ok=True)
         raise DataError(f"{file}: missing or damaged; begin again, and only this part is redone")
     return rows
-
-
-def _text(text: str | None) -> str | None:
-    """File names need not be UTF-8; the table's text must be."""
-    return text and text.encode("utf-8", "backslashreplace").decode()

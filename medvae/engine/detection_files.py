@@ -60,14 +60,15 @@ def detect_files(
         list(inputs.values()), [file.name for file in inputs], target_fpr
     )
     rows: dict[Path, dict[str, object]] = {
-        file: {"file": str(file), "error": reason} for file, reason in errors.items()
+        file: {"file": as_text(str(file)), "error": as_text(reason)}
+        for file, reason in errors.items()
     }
     lines = dict(errors)
     taken: set[str] = set()
     for done, (file, detection) in enumerate(zip(inputs, detections, strict=True), start=1):
-        picture = out / _free_name(file.stem, taken)
+        picture = out / _free_name(as_text(file.stem), taken)
         Image.fromarray(side_by_side(detection)).save(picture)
-        rows[file] = {"file": str(file), **_row(detection), "heatmap": picture.name}
+        rows[file] = {"file": as_text(str(file)), **_row(detection), "heatmap": picture.name}
         lines[file] = f"{file.name}: {describe(detection)} → {picture}"
         on_event(Preparing("Detecting", done, len(inputs)))
     table = out / TABLE
@@ -87,6 +88,11 @@ def describe(detection: Detection) -> str:
         f"{words}, score {detection.score:.2f}, more unusual than "
         f"{1 - detection.p_value:.1%} of healthy validation images"
     )
+
+
+def as_text(name: str) -> str:
+    """File names need not be UTF-8; the text of a table must be."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def verdict(unusual: bool, threshold: float) -> str:

@@ -247,11 +247,14 @@ def redraw_report_card(
     seed: int = 0,
 ) -> Path:
     """The report card of a checkpoint, with five sick test images drawn by `seed`."""
+    target = out or model.parent / REPORT_CARD
+    if target.suffix.lower() not in (".png", ".pdf") or target.is_dir():
+        raise DataError(f"{target}: expected the name of a file that ends in .png or .pdf")
     detector = AnomalyDetector.load(model)
     images, test = load_test_set(detector, workspace, on_event, should_stop)
     metrics = detector.card.metrics
     evaluation = Evaluation.from_json(metrics) if metrics else None
-    return _draw_card(detector, images, test, evaluation, out or model.parent / REPORT_CARD, seed)
+    return _draw_card(detector, images, test, evaluation, target, seed)
 
 
 def load_test_set(

@@ -247,7 +247,19 @@ def test_a_run_folder_that_cannot_be_made_fails_the_job(bench: Bench) -> None:
     bench.workspace.checkpoints.write_text("a file where the folder should be")
     job = bench.run(lambda *_: Outcome())
     assert job.status is Status.FAILED
-    assert job.error is not None and "Error" in job.error
+    assert job.error is not None and "a file stands where a folder is needed" in job.error
+
+
+def test_a_file_name_that_is_not_utf8_is_told_in_words_that_the_table_can_hold(
+    bench: Bench,
+) -> None:
+    def runner(*_: object) -> Outcome:
+        Path("gone\udcff/model.pth").read_bytes()
+        return Outcome()
+
+    job = bench.run(runner)
+    assert job.error is not None
+    assert job.error.startswith(r"gone\udcff/model.pth: not there")
 
 
 def test_the_log_of_a_run_holds_what_was_logged_meanwhile(bench: Bench) -> None:
