@@ -12,7 +12,7 @@ from ui.meanings import P_VALUE, SCORE, SCORES
 from ui.models import ModelView
 from ui.pictures import to_uri
 from ui.places import Place
-from ui.results import Results
+from ui.results import Results, judged
 from ui.results_head import results_head
 from ui.views import decimal, link, notice
 
@@ -37,7 +37,7 @@ def card(look: Look, index: int, validation_images: int) -> str:
     """Input, healthy counterpart and heatmap of one image, and the verdict in words."""
     detection = look.detection
     name = escape(detection.name)
-    verdict = "Unusual" if detection.unusual else "Within the healthy range"
+    style, verdict = judged(detection.unusual, detection.threshold)
     words = rarity(detection.p_value, validation_images)
     if detection.warning:
         verdict, words = "Not a chest X-ray?", f"It {escape(detection.warning)}."
@@ -52,13 +52,12 @@ def card(look: Look, index: int, validation_images: int) -> str:
         f"<figcaption>{caption}</figcaption></figure>"
         for caption, meaning, pixels in pictures
     )
-    style = "unusual" if detection.unusual else "usual"
-    judged = f'data-p="{detection.p_value:.6f}" data-truth="{look.truth or ""}" '
+    facts = f'data-p="{detection.p_value:.6f}" data-truth="{look.truth or ""}" '
     if detection.warning:
-        style, judged = "failed", ""  # no verdict, whatever the accepted share of false alarms
+        style, facts = "failed", ""  # no verdict, whatever the accepted share of false alarms
     return (
         f'<article class="card {style}" aria-label="{name}: {verdict}" data-index="{index}" '
-        f'{judged}data-score="{detection.score:.6g}" data-name="{name}">'
+        f'{facts}data-score="{detection.score:.6g}" data-name="{name}">'
         f'<button class="triptych" data-look="{index}" aria-label="Look closely at {name}">'
         f'{figures}</button><div class="finding">'
         f'<p class="verdict"><i class="dot"></i><span>{verdict}</span></p>'
@@ -176,9 +175,9 @@ def _row(look: Look, index: int) -> str:
     scores = "".join(
         f'<td class="number">{decimal(value)}</td>' for value in detection.scores.values()
     )
-    verdict = "unusual" if detection.unusual else "within range"
+    _, verdict = judged(detection.unusual, detection.threshold)
     if detection.warning:
-        verdict = "not a chest?"
+        verdict = "Not a chest?"
     return (
         f'<tr data-of="{index}"><td>{escape(detection.name)}</td>'
         f'<td class="row-verdict">{verdict}</td>{scores}'

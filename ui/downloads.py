@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 
 from medvae.engine.overlay import heat_overlay
 from ui.looking import Look, Unreadable
-from ui.results import Results
+from ui.results import Results, judged
 from ui.views import NOTICE, interval
 
 CARD_IMAGES = 5  # of a report card
@@ -48,7 +48,7 @@ def score_csv(results: Results, target_fpr: float) -> Download:
     table.writeheader()
     common = {"model": results.model.run, "made": _made(results), "notice": NOTICE}
     for look in results.looks:
-        table.writerow(_csv_row(look, target_fpr) | common)
+        table.writerow(_csv_row(look, target_fpr, results.threshold(target_fpr)) | common)
     return Download.of(_name(results, "scores", "csv"), "text/csv", text.getvalue().encode())
 
 
@@ -92,15 +92,15 @@ def report_cards(
     )
 
 
-def _csv_row(look: Look | Unreadable, target_fpr: float) -> dict[str, object]:
+def _csv_row(look: Look | Unreadable, target_fpr: float, threshold: float) -> dict[str, object]:
     if isinstance(look, Unreadable):
         return {"image": _plain(look.name), "error": _plain(look.reason)}
     detection = look.detection
-    verdict = "unusual" if detection.p_value <= target_fpr else "within the healthy range"
+    _, verdict = judged(detection.p_value <= target_fpr, threshold)
     return {
         "image": _plain(detection.name),
         "label": look.truth or "",
-        "verdict": "" if detection.warning else verdict,
+        "verdict": "" if detection.warning else verdict.lower(),
         "warning": detection.warning,
         "p_value": f"{detection.p_value:.6f}",
         "target_fpr": target_fpr,

@@ -53,6 +53,13 @@ class Results:
         return [look for look in self.looks if isinstance(look, Look)]
 
 
+def judged(unusual: bool, threshold: float) -> tuple[str, str]:
+    """Style and words of a verdict, as in assets/detect.js; an infinite threshold allows none."""
+    if math.isinf(threshold):
+        return "undecided", "No verdict"
+    return ("unusual", "Unusual") if unusual else ("usual", "Within the healthy range")
+
+
 class RecentResults:
     """A bounded memory of results, shared by all pages; keys cannot be guessed."""
 

@@ -13,7 +13,7 @@ from ui.meanings import FALSE_ALARMS, Z_SCORE
 from ui.models import ModelView
 from ui.pictures import to_uri
 from ui.places import Place
-from ui.results import Results
+from ui.results import Results, judged
 from ui.views import NOTICE, count, decimal, link, percent, signed
 
 HIGHEST_FPR = 0.2  # of the slider, unless the model's own is higher
@@ -84,10 +84,13 @@ def tray(target_fpr: float, healthy: Sequence[float]) -> str:
 def summary(seen: Sequence[Look], total: int) -> str:
     """ "3 images: 1 unusual, 2 within the healthy range"."""
     chests = [look.detection for look in seen if look.detection.is_chest]
-    unusual = sum(detection.unusual for detection in chests)
+    styles = [judged(detection.unusual, detection.threshold)[0] for detection in chests]
+    undecided = styles.count("undecided")
     parts = [
-        f'<b class="count-unusual">{unusual}</b> unusual',
-        f'<b class="count-usual">{len(chests) - unusual}</b> within the healthy range',
+        f'<b class="count-unusual">{styles.count("unusual")}</b> unusual',
+        f'<b class="count-usual">{styles.count("usual")}</b> within the healthy range'
+        f'<span{"" if undecided else " hidden"}>, <b class="count-undecided">{undecided}</b> '
+        "without a verdict: too few healthy images to judge so strictly</span>",
     ]
     if len(chests) < len(seen):
         parts.append(f"<b>{len(seen) - len(chests)}</b> that look like no chest X-ray")

@@ -15,7 +15,7 @@ from ui.meanings import ABOVE_HEALTHY, DISTANCE, SCORES
 from ui.neighbours import Alike
 from ui.pictures import layer_uri, to_uri
 from ui.plots import Title, histogram
-from ui.results import Results
+from ui.results import Results, judged
 from ui.results_head import legend
 from ui.views import NOTICE, decimal, panel, signed
 
@@ -109,9 +109,7 @@ def _controls() -> str:
 
 def _verdict(results: Results, look: Look, target_fpr: float) -> str:
     detection = look.detection
-    style, verdict = "usual", "Within the healthy range"
-    if detection.p_value <= target_fpr:
-        style, verdict = "unusual", "Unusual"
+    style, verdict = judged(detection.p_value <= target_fpr, results.threshold(target_fpr))
     words = rarity(detection.p_value, results.model.validation_images)
     if detection.warning:
         style, verdict, words = "failed", "Not a chest X-ray?", f"It {escape(detection.warning)}"

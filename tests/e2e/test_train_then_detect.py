@@ -81,6 +81,9 @@ def test_an_image_is_looked_at_closely_and_the_results_are_kept(
         slider.fill(percents)
         before.append(unusual.count())
         assert page.locator(".count-unusual").inner_text() == str(before[-1])
+        undecided = page.locator("#results .card.undecided").count()
+        assert undecided == (len(rows) if percents == "1" else 0)  # few healthy images to judge by
+        expect(page.locator(".count-undecided")).to_be_visible(visible=bool(undecided))
     assert before[1] <= before[2] <= before[0]
     page.locator("#card-order").select_option("unusual")
     scores = [float(card.get_attribute("data-score") or 0) for card in page.locator(".card").all()]

@@ -1,5 +1,6 @@
 // The Detect tab's instant controls: what needs no new look at an image happens in the browser.
 (() => {
+  const WORDS = { unusual: "Unusual", usual: "Within the healthy range", undecided: "No verdict" };
   const cards = () => [...document.querySelectorAll("#results .card")];
   const tray = () => document.querySelector("#results .tray");
   // The model's own share, which need not be a step of the slider, until somebody moves that.
@@ -17,24 +18,26 @@
     document.querySelectorAll("#results .threshold").forEach((each) => { each.textContent = shown; });
     document.querySelectorAll("#results .target").forEach((each) => { each.textContent = `${+(100 * fpr()).toFixed(1)} %`; });
     tray().querySelector("output").textContent = `${+(100 * fpr()).toFixed(1)} %`;
-    const counts = { true: 0, false: 0 };
+    const counts = { unusual: 0, usual: 0, undecided: 0 };
     const called = { sick: 0, normal: 0 };
     const rows = new Map([...document.querySelectorAll("#score-table tr[data-of]")].map((row) => [row.dataset.of, row]));
     for (const card of cards().filter((each) => each.dataset.p)) {
-      const unusual = Number(card.dataset.p) <= fpr();
-      counts[unusual] += 1;
-      called[card.dataset.truth] += unusual;
-      if (card.classList.contains("unusual") === unusual) continue;
-      card.classList.toggle("unusual", unusual);
-      card.classList.toggle("usual", !unusual);
-      const verdict = unusual ? "Unusual" : "Within the healthy range";
-      card.querySelector(".verdict span").textContent = verdict;
-      card.setAttribute("aria-label", `${card.dataset.name}: ${verdict}`);
+      const state = shown === "–" ? "undecided" : Number(card.dataset.p) <= fpr() ? "unusual" : "usual";
+      counts[state] += 1;
+      called[card.dataset.truth] += state === "unusual";
+      if (card.classList.contains(state)) continue;
+      card.classList.remove(...Object.keys(WORDS));
+      card.classList.add(state);
+      card.querySelector(".verdict span").textContent = WORDS[state];
+      card.setAttribute("aria-label", `${card.dataset.name}: ${WORDS[state]}`);
       const row = rows.get(card.dataset.index);
-      if (row) row.querySelector(".row-verdict").textContent = unusual ? "unusual" : "within range";
+      if (row) row.querySelector(".row-verdict").textContent = WORDS[state];
     }
-    document.querySelector("#results .count-unusual").textContent = counts.true;
-    document.querySelector("#results .count-usual").textContent = counts.false;
+    for (const [state, count] of Object.entries(counts)) {
+      const shownCount = document.querySelector(`#results .count-${state}`);
+      shownCount.textContent = count;
+      if (state === "undecided") shownCount.parentElement.hidden = !count;
+    }
     document.querySelectorAll("[data-called]").forEach((each) => { each.textContent = called[each.dataset.called]; });
   }
 
