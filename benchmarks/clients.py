@@ -166,9 +166,7 @@ def main() -> None:
             peak = memory_mb(page.pid)
             time.sleep(REST)
             after = memory_mb(page.pid)
-            left = [
-                f for f in (home / "data/uploads").rglob("*") if f.is_file() and f.stat().st_size
-            ]
+            uploads = [f.stat().st_size for f in (home / "data/uploads").rglob("*") if f.is_file()]
             from jobs.service import JobService
 
             os.environ["MEDVAE_HOME"] = str(home)
@@ -179,14 +177,15 @@ def main() -> None:
             service.close()
         finally:
             page.send_signal(signal.SIGINT)
-            page.wait(30)
+            page.wait(60)
     ordered = sorted(report.latencies)
     print(
         f"{options.clients} clients for {options.seconds:.0f} s: {len(ordered)} detections, "
         f"{len(report.errors)} errors, median {statistics.median(ordered):.2f} s, "
         f"p95 {ordered[int(0.95 * len(ordered))]:.2f} s\n"
         f"memory of page, worker and sandbox: {before:.0f} MB warm, {peak:.0f} MB at the end, "
-        f"{after:.0f} MB {REST:.0f} s later; {len(left)} uploads left; workers alive: {workers}"
+        f"{after:.0f} MB {REST:.0f} s later; "
+        f"{sum(uploads) / 2**20:.0f} MB of uploads, which go by their age; workers alive: {workers}"
     )
     for error in report.errors[:5]:
         print(f"  {error}")

@@ -43,7 +43,7 @@ class Limits(BaseModel):
     session_mb: int = Field(4_096, ge=1, description="Megabytes one visitor may upload in an hour.")
     message_mb: int = Field(8, ge=1, description="What a request says besides its files.")
     uploads_disk_mb: int = Field(4_096, ge=1, description="Disk that all uploads may fill at once.")
-    upload_seconds: int = Field(600, ge=1, description="Age at which a forgotten upload goes.")
+    upload_seconds: int = Field(600, ge=1, description="Age at which an upload goes.")
     free_disk_mb: int = Field(500, ge=0, description="Disk that must stay free after a download.")
     checkpoint_mb: int = Field(4_096, ge=1, description="Size of a model file.")
 

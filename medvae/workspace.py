@@ -39,7 +39,7 @@ class Workspace:
 
     @property
     def uploads(self) -> Path:
-        """What visitors uploaded, until it was looked at."""
+        """What visitors uploaded, for a while: see `upload_seconds` in limits.py."""
         return self.home / "data" / "uploads"
 
     @property
