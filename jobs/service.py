@@ -4,6 +4,7 @@ Knows nothing of gradio and starts no torch. Every refusal is a `JobError` of on
 """
 
 import contextlib
+import os
 import secrets
 import shutil
 import socket
@@ -391,7 +392,7 @@ class JobService:
 
 def _refuse_missing_data(config: Config | None) -> None:
     root = None if config is None else config.data.root
-    if root is not None and not Path(root).exists():
+    if root is not None and not os.path.exists(root):  # noqa: PTH110 (Path's may raise)
         raise DataError(f"{root}: no such folder or file; expected a data set")
 
 

@@ -305,8 +305,8 @@ def test_names_that_are_not_utf8(run, trained: Path, tmp_path: Path) -> None:
     renamed = root.rename(tmp_path / "set\udcff")
     said = in_one_line(call("data", "import", renamed))
     assert r"set\udcff' is not UTF-8; rename the folder" in said
-    said = in_one_line(call("train", "--queue", "--name", "a\udcff", "--set", "data.phantoms=40"))
-    assert r"'a\udcff': a name that is not UTF-8" in said
+    assert call("train", "--queue", "--name", "a\udcff", "--set", "data.phantoms=40").code == 0
+    assert r"a\udcff" in call("runs").out
 
 
 def test_an_empty_folder_and_one_of_text_files_are_told_apart(run, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ class Evaluation:
     patients: int
     score: str  # the one behind the verdict
     target_fpr: float
-    threshold: float  # set by healthy validation images alone; infinite: these are too few
+    threshold: float | None  # set by healthy validation images alone; None: these are too few
     auroc: dict[str, Estimate]
     average_precision: dict[str, Estimate]
     balanced_accuracy: Estimate
@@ -57,9 +57,7 @@ class Evaluation:
     left_out: dict[str, int] = field(default_factory=dict)  # images of the folder: why, how many
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; an infinite threshold, which JSON does not know, as None."""
-        threshold = None if math.isinf(self.threshold) else self.threshold
-        return {**asdict(self), "threshold": threshold}
+        return asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Evaluation":
@@ -69,14 +67,12 @@ class Evaluation:
             key: {name: Estimate(**entry) for name, entry in values[key].items()} for key in curves
         }
         changed |= {key: Estimate(**values[key]) for key in single}
-        if values["threshold"] is None:
-            changed["threshold"] = math.inf
         return cls(**{**values, **changed})
 
     def summary(self) -> str:
         """One line for the terminal."""
         baselines = ", ".join(f"{name} {self.auroc[name].value:.3f}" for name in BASELINES)
-        if math.isinf(self.threshold):
+        if self.threshold is None:
             rule = "no threshold: too few healthy validation images for its target"
         else:
             rule = (
@@ -146,7 +142,7 @@ def evaluate(detector: AnomalyDetector, tested: TestScores, data: str, protocol:
         patients=len(set(tested.patients)),
         score=DEFAULT_SCORE,
         target_fpr=target_fpr,
-        threshold=threshold,
+        threshold=None if math.isinf(threshold) else threshold,
         auroc=curve(auroc),
         average_precision=curve(average_precision),
         balanced_accuracy=_estimate((sensitivity + specificity) / 2),

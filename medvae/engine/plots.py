@@ -67,7 +67,7 @@ def draw_histograms(evaluation: Evaluation, tested: TestScores, path: Path) -> P
         group = np.minimum(values[tested.sick == truth], edges[-1])
         share = np.full(len(group), 100 / len(group))
         axes.hist(group, bins, weights=share, color=colour, alpha=0.55, label=name)
-    if np.isfinite(evaluation.threshold):
+    if evaluation.threshold is not None:
         axes.axvline(evaluation.threshold, color=INK, linewidth=1.2)
         axes.annotate(
             f"threshold at {evaluation.target_fpr:.0%} false positives",

@@ -1,7 +1,6 @@
 """Figures that can be checked by hand, with intervals, and the same every time."""
 
 import json
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -156,7 +155,7 @@ def test_an_evaluation_survives_json(evaluation: Evaluation) -> None:
 
 
 def test_without_a_threshold_it_says_so_and_stays_json(evaluation: Evaluation) -> None:
-    without = replace(evaluation, threshold=math.inf)
+    without = replace(evaluation, threshold=None)
     text = json.dumps(without.to_json(), allow_nan=False)
     assert Evaluation.from_json(json.loads(text)) == without
     assert "no threshold: too few healthy" in without.summary()

@@ -10,6 +10,7 @@ from jobs.sweeps import SweepPlan
 from jobs.views import Status
 from medvae.config import Config
 from medvae.engine.events import Preparing, SamplesDrawn, Stop
+from medvae.errors import ConfigError, DataError
 from medvae.workspace import Workspace
 from tests.data.drawn import chest, write
 from tests.ui.conftest import STARTED, Puppet, epoch
@@ -75,7 +76,9 @@ def test_a_path_that_cannot_be_is_one_clear_line_wherever_it_is_typed(
     ):
         with pytest.raises(gr.Error, match="cannot be looked for"):
             queue()
-    context.service.submit(Config().override({"data.root": path}))  # by a program
+    with pytest.raises((ConfigError, DataError)):
+        context.service.submit(Config().override({"data.root": path}))  # by a program
+    context.service._store.add("train", config={"data": {"root": path}})  # of an older version
     assert fresh_data(context).value == PHANTOMS
 
 
