@@ -16,6 +16,7 @@ from ui.places import Place
 from ui.results import Results, judged
 from ui.views import NOTICE, count, decimal, link, percent, signed
 
+NO_VERDICT = "Too few healthy validation images to judge so strictly."
 HIGHEST_FPR = 0.2  # of the slider, unless the model's own is higher
 READING = (
     "<b>Healthy counterpart</b>: what the model makes of the X-ray. It has only ever learnt "
@@ -89,8 +90,8 @@ def summary(seen: Sequence[Look], total: int) -> str:
     parts = [
         f'<b class="count-unusual">{styles.count("unusual")}</b> unusual',
         f'<b class="count-usual">{styles.count("usual")}</b> within the healthy range'
-        f'<span{"" if undecided else " hidden"}>, <b class="count-undecided">{undecided}</b> '
-        "without a verdict: too few healthy images to judge so strictly</span>",
+        f'<span title="{NO_VERDICT}"{"" if undecided else " hidden"}>, '
+        f'<b class="count-undecided">{undecided}</b> without a verdict</span>',
     ]
     if len(chests) < len(seen):
         parts.append(f"<b>{len(seen) - len(chests)}</b> that look like no chest X-ray")
