@@ -344,13 +344,17 @@ def test_a_finished_run_is_not_passed_off_as_one_of_other_settings(
     assert outcome.evaluation == trained.outcome.evaluation
 
 
+def stopped_at_once(config: Config, workspace: Workspace) -> Path:
+    """The folder of a run that has its split, and nothing else yet."""
+    folder, events = workspace.run_folder("run"), list[Event]()
+    run_training(config, folder, workspace, events.append, once_training(events, Stop.CANCEL))
+    return folder
+
+
 def test_the_split_of_a_run_that_was_killed_at_once_is_not_used_with_other_settings(
     normals_config: Config, workspace: Workspace
 ) -> None:
-    folder, events = workspace.run_folder("run"), list[Event]()
-    run_training(
-        normals_config, folder, workspace, events.append, once_training(events, Stop.CANCEL)
-    )
+    folder = stopped_at_once(normals_config, workspace)
     assert {path.name for path in folder.iterdir()} == {"split.json"}
     with pytest.raises(ConfigError, match=differing(normals_config)):
         train(normals_config.override(OTHER), workspace)
@@ -361,10 +365,7 @@ def test_the_split_of_a_run_that_was_killed_at_once_is_not_used_with_other_setti
 def test_a_split_of_an_older_version_which_does_not_say_its_settings_is_still_the_runs(
     normals_config: Config, workspace: Workspace
 ) -> None:
-    folder, events = workspace.run_folder("run"), list[Event]()
-    run_training(
-        normals_config, folder, workspace, events.append, once_training(events, Stop.CANCEL)
-    )
+    folder = stopped_at_once(normals_config, workspace)
     manifest = json.loads((folder / "split.json").read_text())
     del manifest["config"]
     (folder / "split.json").write_text(json.dumps(manifest))
